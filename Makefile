@@ -1,0 +1,98 @@
+# The module is built out of the tree for the nginx that is installed
+# (Debian: packages nginx and nginx-dev).  "make help" lists the targets.
+
+SHELL    := /bin/bash
+BUILD    ?= $(CURDIR)/build
+NGX_SRC  ?= /usr/share/nginx/src
+CCOPT    ?= -O2 -fstack-protector-strong -D_FORTIFY_SOURCE=2
+LDOPT    ?= -Wl,-z,relro -Wl,-z,now
+JOBS     ?= $(shell nproc)
+
+override BUILD := $(abspath $(BUILD))
+MODULE   := $(BUILD)/ngx_http_hybrid_module.so
+OBJS     := $(BUILD)/objs
+SOURCES  := $(sort $(wildcard ngx_hybrid_module/*/*.[ch]))
+
+export BUILD NGX_SRC
+
+.PHONY: build help run test unit valgrind check sanitize bench install \
+        package clean FORCE
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+
+build: $(MODULE)  ## build/ngx_http_hybrid_module.so (the default)
+
+$(MODULE): $(OBJS)/Makefile $(SOURCES)
+	@echo "building $(notdir $@)"
+	@cd $(NGX_SRC) \
+	&& flock $(OBJS) $(MAKE) -s -j$(JOBS) -f $(OBJS)/Makefile modules
+	@cp --remove-destination $(OBJS)/$(notdir $@) $@
+
+$(OBJS)/Makefile: config $(OBJS)/inputs
+	@echo "configuring for the nginx in $(NGX_SRC)"
+	@cd $(NGX_SRC) && . ./conf_flags \
+	&& flock $(OBJS) bash ./configure "$${NGX_CONF_FLAGS[@]}" --builddir=$(OBJS) \
+	    --add-dynamic-module=$(CURDIR) \
+	    --with-cc-opt='$(CCOPT)' --with-ld-opt='$(LDOPT)' \
+	    > $(OBJS)/configure.log 2>&1 \
+	|| { tail -n 15 $(OBJS)/configure.log; exit 1; }
+
+# what configure depends on besides config: nginx, options, list of files
+$(OBJS)/inputs: FORCE
+	@test -f $(NGX_SRC)/conf_flags \
+	|| { echo "no nginx to build for: run tools/deps build"; exit 1; }
+	@mkdir -p $(OBJS)
+	@new=$@.$$$$; \
+	cat $(NGX_SRC)/conf_flags $(NGX_SRC)/src/core/nginx.h | cksum > $$new; \
+	echo '$(CURDIR) $(CCOPT) $(LDOPT) $(SOURCES)' >> $$new; \
+	cmp -s $$new $@ && rm $$new || mv $$new $@
+
+
+run:  ## a gateway with demo backends on this machine
+	@tools/deps run
+	@$(MAKE) build
+	@conf/demo/run
+
+test:  ## all tests, or those in T: make test T=t/010-token.t
+	@tools/deps test
+	@$(MAKE) build
+	@t/lib/run $(T)
+
+unit:  ## the unit tests only
+	@$(MAKE) build
+	@t/lib/run $(or $(T),$(filter-out %_bench.c,$(wildcard t/unit/*.c)))
+
+valgrind:  ## the tests in nginx under valgrind, or those in T
+	@tools/deps valgrind
+	@$(MAKE) build
+	@VALGRIND=1 t/lib/run $(or $(T),$(wildcard t/*.t))
+
+check:  ## style and static analysis
+	@tools/deps check
+	@$(MAKE) build
+	@tools/check
+
+sanitize:  ## all tests under ASan and UBSan, or those in T
+	@tools/deps sanitize
+	@tools/sanitize $(T)
+
+bench:  ## benchmarks
+	@tools/deps test
+	@$(MAKE) build
+	@t/bench/run
+
+install: build  ## the module and hybrid_proxy.conf into nginx (DESTDIR)
+	install -D -m 644 $(MODULE) \
+	    $(DESTDIR)/usr/lib/nginx/modules/$(notdir $(MODULE))
+	install -D -m 644 conf/hybrid_proxy.conf \
+	    $(DESTDIR)/etc/nginx/hybrid_proxy.conf
+
+package:
+	@echo "not available in this version"; exit 1
+
+clean:  ## removes build/
+	rm -rf $(BUILD)
+
+help:
+	@sed -n 's/^\([a-z]*\):.*##/\1\t/p' Makefile | expand -t 11

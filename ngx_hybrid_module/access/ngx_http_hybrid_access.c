@@ -1,0 +1,357 @@
+
+/*
+ * Copyright (C) the ngx_hybrid_module authors
+ *
+ * The driver of the access phase:
+ *
+ *     identity, endpoint, verb     from the headers, the body is not touched
+ *     limit and body               side by side
+ *     model, policy, route         when both are there
+ *
+ * The handler is entered again whenever one of them has come; see the
+ * comment at ngx_http_hybrid_ctx_s for who owns the request meanwhile.
+ */
+
+
+#include "ngx_http_hybrid_module.h"
+
+
+static ngx_int_t ngx_http_hybrid_access_start(ngx_http_request_t *r,
+    ngx_http_hybrid_loc_conf_t *hlcf);
+static ngx_int_t ngx_http_hybrid_access_headers(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_loc_conf_t *hlcf);
+static ngx_int_t ngx_http_hybrid_access_encoding(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx);
+static ngx_int_t ngx_http_hybrid_access_read(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx);
+static void ngx_http_hybrid_access_body_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_http_hybrid_access_decide(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx);
+static ngx_int_t ngx_http_hybrid_access_path_model(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx);
+
+
+ngx_int_t
+ngx_http_hybrid_access_handler(ngx_http_request_t *r)
+{
+    ngx_http_hybrid_ctx_t       *ctx;
+    ngx_http_hybrid_loc_conf_t  *hlcf;
+
+    hlcf = ngx_http_get_module_loc_conf(r, ngx_http_hybrid_module);
+
+    if (hlcf->access & NGX_HTTP_HYBRID_ACCESS_OFF) {
+        return NGX_DECLINED;
+    }
+
+    ctx = ngx_http_hybrid_get_ctx(r);
+
+    if (ctx == NULL) {
+        return ngx_http_hybrid_access_start(r, hlcf);
+    }
+
+    if (ctx->reading) {
+        return NGX_DONE;
+    }
+
+    if (ctx->waiting) {
+        ngx_http_hybrid_suspend(r);
+        return NGX_AGAIN;
+    }
+
+    if (!ctx->decided) {
+        return ngx_http_hybrid_access_decide(r, ctx);
+    }
+
+    /* an internal redirect: the verdict stands */
+
+    return ctx->verdict;
+}
+
+
+static ngx_int_t
+ngx_http_hybrid_access_start(ngx_http_request_t *r,
+    ngx_http_hybrid_loc_conf_t *hlcf)
+{
+    ngx_int_t               rc;
+    ngx_http_hybrid_ctx_t  *ctx;
+
+    ctx = ngx_http_hybrid_create_ctx(r);
+    if (ctx == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    rc = ngx_http_hybrid_access_headers(r, ctx, hlcf);
+
+    if (rc == NGX_OK && !hlcf->status) {
+        rc = ngx_http_hybrid_limit_reserve(r, ctx);
+    }
+
+    if (rc != NGX_OK && rc != NGX_AGAIN) {
+        ctx->decided = 1;
+        return rc;
+    }
+
+    if (ctx->body) {
+        return ngx_http_hybrid_access_read(r, ctx);
+    }
+
+    if (ctx->waiting) {
+        ngx_http_hybrid_suspend(r);
+        return NGX_AGAIN;
+    }
+
+    return ngx_http_hybrid_access_decide(r, ctx);
+}
+
+
+static ngx_int_t
+ngx_http_hybrid_access_headers(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_loc_conf_t *hlcf)
+{
+    ngx_int_t  rc, status = 0;
+
+    rc = ngx_http_hybrid_token_identify(r, ctx);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    if (hlcf->status) {
+        ctx->endpoint = ngx_http_hybrid_endpoint_status();
+
+    } else {
+        ctx->endpoint = ngx_http_hybrid_endpoint_find(r, &ctx->path, &status);
+    }
+
+    if (ctx->endpoint == NULL && status == NGX_HTTP_NOT_ALLOWED) {
+        return ngx_http_hybrid_refuse(ctx, status, "method",
+                                      "the method is not allowed here");
+    }
+
+    /* what only administrators may do does not exist for others */
+
+    if (ctx->endpoint == NULL
+        || (ctx->endpoint->verb == NGX_HTTP_HYBRID_VERB_ADMIN
+            && !(ctx->client->verbs & NGX_HTTP_HYBRID_VERB_ADMIN)))
+    {
+        return ngx_http_hybrid_refuse(ctx, NGX_HTTP_FORBIDDEN, "endpoint",
+                                      "this endpoint is not available");
+    }
+
+    if (!(ctx->client->verbs & ctx->endpoint->verb)) {
+        return ngx_http_hybrid_refuse(ctx, NGX_HTTP_FORBIDDEN, "verb",
+                                      "this client may not do this");
+    }
+
+    switch (ctx->endpoint->model) {
+
+    case ngx_http_hybrid_model_none:
+    case ngx_http_hybrid_model_path:
+    case ngx_http_hybrid_model_list:
+
+        /* it would be forwarded unchecked */
+
+        if (r->headers_in.content_length_n > 0 || r->headers_in.chunked) {
+            return ngx_http_hybrid_refuse(ctx, NGX_HTTP_BAD_REQUEST,
+                                          "unexpected_body",
+                                          "a body is not expected here");
+        }
+
+        return NGX_OK;
+
+    default:
+        break;
+    }
+
+    if (ngx_http_hybrid_access_encoding(r, ctx) != NGX_OK) {
+        return ctx->verdict;
+    }
+
+    return ngx_http_hybrid_body_init(r, ctx);
+}
+
+
+/* a backend may decode what we could not look into */
+
+static ngx_int_t
+ngx_http_hybrid_access_encoding(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx)
+{
+    ngx_uint_t        i, n;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    part = &r->headers_in.headers.part;
+    h = part->elts;
+    n = 0;
+
+    for (i = 0; /* void */ ; i++) {
+
+        if (i >= part->nelts) {
+            if (part->next == NULL) {
+                return NGX_OK;
+            }
+
+            part = part->next;
+            h = part->elts;
+            i = 0;
+        }
+
+        if (h[i].key.len != sizeof("content-encoding") - 1
+            || ngx_memcmp(h[i].lowcase_key, "content-encoding", 16) != 0)
+        {
+            continue;
+        }
+
+        if (n++ || h[i].value.len != sizeof("identity") - 1
+            || ngx_strncasecmp(h[i].value.data, (u_char *) "identity", 8) != 0)
+        {
+            return ngx_http_hybrid_refuse(ctx,
+                                          NGX_HTTP_UNSUPPORTED_MEDIA_TYPE,
+                                          "content_encoding",
+                                          "an encoded body is not accepted");
+        }
+    }
+}
+
+
+static ngx_int_t
+ngx_http_hybrid_access_read(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
+{
+    ngx_int_t  rc;
+
+    ctx->scanning = 1;
+    ctx->reading = 1;
+    ctx->entering = 1;
+
+    rc = ngx_http_read_client_request_body(r,
+                                         ngx_http_hybrid_access_body_handler);
+
+    if (rc >= NGX_HTTP_SPECIAL_RESPONSE) {
+
+        /* the reader has given its reference back */
+
+        ngx_http_hybrid_limit_detach(ctx);
+
+        ctx->entering = 0;
+        ctx->reading = 0;
+        ctx->decided = 1;
+        ctx->verdict = rc;
+
+        return rc;
+    }
+
+    ctx->entering = 0;
+
+    if (ctx->reading) {
+
+        /*
+         * The rest comes later.  The reader counted itself: that reference
+         * becomes the request's only one, ours goes here.
+         */
+
+        ngx_http_finalize_request(r, NGX_DONE);
+        return NGX_DONE;
+    }
+
+    /* all there: the reader's reference is not needed */
+
+    r->main->count--;
+
+    if (ctx->waiting) {
+        ngx_http_hybrid_suspend(r);
+        return NGX_AGAIN;
+    }
+
+    return ngx_http_hybrid_access_decide(r, ctx);
+}
+
+
+static void
+ngx_http_hybrid_access_body_handler(ngx_http_request_t *r)
+{
+    ngx_http_hybrid_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_hybrid_module);
+
+    ctx->reading = 0;
+    ctx->scanning = 0;
+
+    if (ctx->entering) {
+        return;
+    }
+
+    r->read_event_handler = ngx_http_block_reading;
+    r->write_event_handler = ngx_http_core_run_phases;
+
+    ngx_http_core_run_phases(r);
+}
+
+
+static ngx_int_t
+ngx_http_hybrid_access_decide(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx)
+{
+    ngx_int_t  rc;
+
+    ctx->decided = 1;
+
+    if (ctx->verdict != NGX_OK) {
+        return ctx->verdict;
+    }
+
+    switch (ctx->endpoint->model) {
+
+    case ngx_http_hybrid_model_list:
+        r->content_handler = ngx_http_hybrid_list_handler;
+        return NGX_OK;
+
+    case ngx_http_hybrid_model_none:
+        if (ctx->endpoint->path.len == 0) {
+            return NGX_OK;
+        }
+
+        return ngx_http_hybrid_route_find(r, ctx);
+
+    case ngx_http_hybrid_model_path:
+        rc = ngx_http_hybrid_access_path_model(r, ctx);
+        break;
+
+    default:
+        rc = ngx_http_hybrid_policy_body(r, ctx);
+        break;
+    }
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    rc = ngx_http_hybrid_policy_model(r, ctx);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    return ngx_http_hybrid_route_find(r, ctx);
+}
+
+
+static ngx_int_t
+ngx_http_hybrid_access_path_model(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx)
+{
+    u_char     *buf;
+    ngx_str_t   text;
+
+    text.data = ctx->path.data + ctx->endpoint->path.len;
+    text.len = ctx->path.len - ctx->endpoint->path.len;
+
+    buf = ngx_pnalloc(r->pool, NGX_HYBRID_MODEL_BUF);
+
+    if (buf == NULL
+        || ngx_hybrid_model_parse(&ctx->model, &text, buf) != NGX_OK)
+    {
+        return ngx_http_hybrid_refuse(ctx, NGX_HTTP_INTERNAL_SERVER_ERROR,
+                                      "internal", "internal error");
+    }
+
+    return NGX_OK;
+}

@@ -1,0 +1,168 @@
+
+/*
+ * Copyright (C) the ngx_hybrid_module authors
+ *
+ * What exists, by method and exact raw path (Ollama, server/routes.go).
+ * Everything else is refused: nginx decides on the decoded path, but a
+ * backend decodes what it gets again.
+ */
+
+
+#include "ngx_http_hybrid_module.h"
+
+
+static ngx_uint_t ngx_http_hybrid_endpoint_model_path(ngx_str_t *rest);
+
+
+#define NGX_HTTP_HYBRID_READ_METHODS  (NGX_HTTP_GET|NGX_HTTP_HEAD)
+
+#define ngx_http_hybrid_ollama(methods, path, verb, model)                    \
+    { methods, ngx_string(path), NGX_HTTP_HYBRID_VERB_##verb,                 \
+      ngx_http_hybrid_model_##model, ngx_http_hybrid_dialect_ollama }
+
+#define ngx_http_hybrid_openai(methods, path, verb, model)                    \
+    { methods, ngx_string(path), NGX_HTTP_HYBRID_VERB_##verb,                 \
+      ngx_http_hybrid_model_##model, ngx_http_hybrid_dialect_openai }
+
+
+static const ngx_http_hybrid_endpoint_t  ngx_http_hybrid_endpoints[] = {
+
+    ngx_http_hybrid_ollama(NGX_HTTP_POST, "/api/chat", INFERENCE, body),
+    ngx_http_hybrid_ollama(NGX_HTTP_POST, "/api/generate", INFERENCE, body),
+    ngx_http_hybrid_ollama(NGX_HTTP_POST, "/api/embed", INFERENCE, body),
+    ngx_http_hybrid_ollama(NGX_HTTP_POST, "/api/embeddings", INFERENCE, body),
+
+    ngx_http_hybrid_openai(NGX_HTTP_POST, "/v1/chat/completions", INFERENCE,
+                           body),
+    ngx_http_hybrid_openai(NGX_HTTP_POST, "/v1/completions", INFERENCE, body),
+    ngx_http_hybrid_openai(NGX_HTTP_POST, "/v1/embeddings", INFERENCE, body),
+    ngx_http_hybrid_openai(NGX_HTTP_POST, "/v1/responses", INFERENCE, body),
+
+    { NGX_HTTP_POST, ngx_string("/v1/messages"),
+      NGX_HTTP_HYBRID_VERB_INFERENCE, ngx_http_hybrid_model_body,
+      ngx_http_hybrid_dialect_anthropic },
+
+    ngx_http_hybrid_ollama(NGX_HTTP_HYBRID_READ_METHODS, "/", READ, none),
+    ngx_http_hybrid_ollama(NGX_HTTP_HYBRID_READ_METHODS, "/api/version", READ,
+                           none),
+    ngx_http_hybrid_ollama(NGX_HTTP_HYBRID_READ_METHODS, "/api/tags", READ,
+                           list),
+    ngx_http_hybrid_openai(NGX_HTTP_HYBRID_READ_METHODS, "/v1/models", READ,
+                           list),
+    ngx_http_hybrid_openai(NGX_HTTP_GET, "/v1/models/", READ, path),
+    ngx_http_hybrid_ollama(NGX_HTTP_POST, "/api/show", READ, body_name),
+
+    ngx_http_hybrid_ollama(NGX_HTTP_POST, "/api/pull", ADMIN, body_name),
+    ngx_http_hybrid_ollama(NGX_HTTP_POST, "/api/push", ADMIN, body_name),
+    ngx_http_hybrid_ollama(NGX_HTTP_POST, "/api/create", ADMIN, body_name),
+    ngx_http_hybrid_ollama(NGX_HTTP_DELETE, "/api/delete", ADMIN, body_name),
+    ngx_http_hybrid_ollama(NGX_HTTP_POST, "/api/copy", ADMIN, copy),
+
+    { 0, ngx_null_string, 0, ngx_http_hybrid_model_none,
+      ngx_http_hybrid_dialect_ollama }
+};
+
+
+/* the gateway's own status page: it reads, and asks no backend */
+
+static const ngx_http_hybrid_endpoint_t  ngx_http_hybrid_status_endpoint =
+    ngx_http_hybrid_ollama(NGX_HTTP_HYBRID_READ_METHODS, "", READ, none);
+
+
+/*
+ * path is set to the raw path without the query.  NULL with status 405: the
+ * path exists, the method does not.
+ */
+
+const ngx_http_hybrid_endpoint_t *
+ngx_http_hybrid_endpoint_find(ngx_http_request_t *r, ngx_str_t *path,
+    ngx_int_t *status)
+{
+    u_char                            *args;
+    ngx_str_t                          rest;
+    const ngx_http_hybrid_endpoint_t  *ep;
+
+    *path = r->unparsed_uri;
+
+    args = ngx_strlchr(path->data, path->data + path->len, '?');
+    if (args) {
+        path->len = args - path->data;
+    }
+
+    *status = NGX_HTTP_FORBIDDEN;
+
+    for (ep = ngx_http_hybrid_endpoints; ep->path.len; ep++) {
+
+        if (ep->model == ngx_http_hybrid_model_path) {
+
+            if (path->len <= ep->path.len
+                || ngx_memcmp(path->data, ep->path.data, ep->path.len) != 0)
+            {
+                continue;
+            }
+
+            rest.data = path->data + ep->path.len;
+            rest.len = path->len - ep->path.len;
+
+            if (!ngx_http_hybrid_endpoint_model_path(&rest)) {
+                continue;
+            }
+
+        } else if (path->len != ep->path.len
+                   || ngx_memcmp(path->data, ep->path.data, path->len) != 0)
+        {
+            continue;
+        }
+
+        if (r->method & ep->methods) {
+            return ep;
+        }
+
+        *status = (ep->verb == NGX_HTTP_HYBRID_VERB_ADMIN)
+                  ? NGX_HTTP_FORBIDDEN : NGX_HTTP_NOT_ALLOWED;
+    }
+
+    return NULL;
+}
+
+
+const ngx_http_hybrid_endpoint_t *
+ngx_http_hybrid_endpoint_status(void)
+{
+    return &ngx_http_hybrid_status_endpoint;
+}
+
+
+/* the router behind takes one segment, so a name with "/" can't be meant */
+
+static ngx_uint_t
+ngx_http_hybrid_endpoint_model_path(ngx_str_t *rest)
+{
+    u_char               buf[NGX_HYBRID_MODEL_BUF];
+    ngx_hybrid_model_t   model;
+
+    return ngx_strlchr(rest->data, rest->data + rest->len, '/') == NULL
+           && rest->data[0] != '.'
+           && ngx_hybrid_model_parse(&model, rest, buf) == NGX_OK;
+}
+
+
+/* of a request that was refused before its endpoint was known */
+
+ngx_http_hybrid_dialect_e
+ngx_http_hybrid_endpoint_dialect(ngx_http_request_t *r)
+{
+    ngx_str_t  *uri;
+
+    uri = &r->unparsed_uri;
+
+    if (uri->len >= 12 && ngx_strncmp(uri->data, "/v1/messages", 12) == 0) {
+        return ngx_http_hybrid_dialect_anthropic;
+    }
+
+    if (uri->len >= 4 && ngx_strncmp(uri->data, "/v1/", 4) == 0) {
+        return ngx_http_hybrid_dialect_openai;
+    }
+
+    return ngx_http_hybrid_dialect_ollama;
+}

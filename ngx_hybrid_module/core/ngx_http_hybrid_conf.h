@@ -1,0 +1,60 @@
+
+/*
+ * Copyright (C) the ngx_hybrid_module authors
+ *
+ * What the setters of the blocks share.
+ */
+
+
+#ifndef _NGX_HTTP_HYBRID_CONF_H_INCLUDED_
+#define _NGX_HTTP_HYBRID_CONF_H_INCLUDED_
+
+
+#include "ngx_http_hybrid_module.h"
+
+
+/* a statement inside of a block; min and max count its arguments */
+
+typedef struct {
+    ngx_str_t                name;
+    ngx_uint_t               min;
+    ngx_uint_t               max;
+    char                  *(*set)(ngx_conf_t *cf, void *block);
+} ngx_http_hybrid_statement_t;
+
+#define NGX_HTTP_HYBRID_MANY  100
+
+
+char *ngx_http_hybrid_conf_block(ngx_conf_t *cf,
+    ngx_http_hybrid_statement_t *statements, void *block);
+
+/* for a statement that this version only knows by name */
+char *ngx_http_hybrid_conf_later(ngx_conf_t *cf, void *block);
+
+/* logs EMERG with file and line of place; returns NGX_CONF_ERROR */
+char *ngx_http_hybrid_conf_error_at(ngx_conf_t *cf,
+    ngx_http_hybrid_place_t *place, const char *fmt, ...);
+void ngx_http_hybrid_conf_place(ngx_conf_t *cf,
+    ngx_http_hybrid_place_t *place);
+
+/* letters, digits and "._@-", up to NGX_HTTP_HYBRID_NAME_MAX of them */
+ngx_uint_t ngx_http_hybrid_conf_name_ok(ngx_str_t *name);
+
+/* appends all arguments of the statement as patterns; NGX_CONF_OK or error */
+char *ngx_http_hybrid_conf_patterns(ngx_conf_t *cf, ngx_array_t *patterns);
+char *ngx_http_hybrid_conf_pattern(ngx_conf_t *cf, ngx_str_t *text,
+    ngx_hybrid_pattern_t *pattern);
+
+/* "name=value" with this name: value, else NULL */
+u_char *ngx_http_hybrid_conf_option(ngx_str_t *arg, const char *name,
+    ngx_str_t *value);
+
+/* the only line of a file that holds a secret, wiped when the cycle ends */
+char *ngx_http_hybrid_conf_secret(ngx_conf_t *cf, ngx_str_t *file,
+    ngx_str_t *secret);
+
+char *ngx_http_hybrid_conf_loss(ngx_conf_t *cf, ngx_str_t *value,
+    ngx_http_hybrid_loss_e *loss);
+
+
+#endif /* _NGX_HTTP_HYBRID_CONF_H_INCLUDED_ */

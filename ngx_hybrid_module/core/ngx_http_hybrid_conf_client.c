@@ -1,0 +1,550 @@
+
+/*
+ * Copyright (C) the ngx_hybrid_module authors
+ *
+ * hybrid_client name { ... }
+ */
+
+
+#include "ngx_http_hybrid_conf.h"
+
+
+static char *ngx_http_hybrid_client_token(ngx_conf_t *cf, void *block);
+static char *ngx_http_hybrid_client_models(ngx_conf_t *cf, void *block);
+static char *ngx_http_hybrid_client_verbs(ngx_conf_t *cf, void *block);
+static char *ngx_http_hybrid_client_egress(ngx_conf_t *cf, void *block);
+static char *ngx_http_hybrid_client_rate(ngx_conf_t *cf, void *block);
+static ngx_int_t ngx_http_hybrid_client_rate_parse(ngx_str_t *text,
+    uint64_t *interval);
+static char *ngx_http_hybrid_client_digest(ngx_conf_t *cf, ngx_str_t *text,
+    u_char *digest);
+static char *ngx_http_hybrid_client_token_add(ngx_conf_t *cf,
+    ngx_http_hybrid_token_t *token);
+static time_t ngx_http_hybrid_client_time(ngx_str_t *text);
+
+
+static ngx_http_hybrid_statement_t  ngx_http_hybrid_client_statements[] = {
+    { ngx_string("token"), 2, 3, ngx_http_hybrid_client_token },
+    { ngx_string("jwt"), 1, NGX_HTTP_HYBRID_MANY, ngx_http_hybrid_conf_later },
+    { ngx_string("cert"), 1, NGX_HTTP_HYBRID_MANY,
+      ngx_http_hybrid_conf_later },
+    { ngx_string("models"), 1, NGX_HTTP_HYBRID_MANY,
+      ngx_http_hybrid_client_models },
+    { ngx_string("verbs"), 1, 3, ngx_http_hybrid_client_verbs },
+    { ngx_string("options"), 1, NGX_HTTP_HYBRID_MANY,
+      ngx_http_hybrid_conf_later },
+    { ngx_string("egress"), 1, 1, ngx_http_hybrid_client_egress },
+    { ngx_string("rate"), 1, 3, ngx_http_hybrid_client_rate },
+    { ngx_string("tokens"), 1, 3, ngx_http_hybrid_conf_later },
+    { ngx_string("concurrency"), 1, 3, ngx_http_hybrid_conf_later },
+    { ngx_string("budget"), 1, 3, ngx_http_hybrid_conf_later },
+    { ngx_string("queue"), 1, 3, ngx_http_hybrid_conf_later },
+    { ngx_string("weight"), 1, 1, ngx_http_hybrid_conf_later },
+    { ngx_null_string, 0, 0, NULL }
+};
+
+
+char *
+ngx_http_hybrid_client(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_hybrid_main_conf_t  *hmcf = conf;
+
+    char                       *rv;
+    ngx_str_t                  *value;
+    ngx_uint_t                  i;
+    ngx_http_hybrid_client_t   *client, **clients;
+
+    value = cf->args->elts;
+
+    if (!ngx_http_hybrid_conf_name_ok(&value[1])) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid client name \"%V\": up to %d letters, "
+                           "digits and any of \"._@-\", not \"other\"",
+                           &value[1], NGX_HTTP_HYBRID_NAME_MAX);
+        return NGX_CONF_ERROR;
+    }
+
+    clients = hmcf->clients.elts;
+
+    for (i = 0; i < hmcf->clients.nelts; i++) {
+        if (clients[i]->name.len == value[1].len
+            && ngx_memcmp(clients[i]->name.data, value[1].data, value[1].len)
+               == 0)
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "duplicate hybrid_client \"%V\"", &value[1]);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    client = ngx_pcalloc(cf->pool, sizeof(ngx_http_hybrid_client_t));
+    if (client == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    clients = ngx_array_push(&hmcf->clients);
+    if (clients == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    *clients = client;
+
+    client->name = value[1];
+    client->index = hmcf->clients.nelts - 1;
+    ngx_http_hybrid_conf_place(cf, &client->place);
+
+    if (ngx_array_init(&client->models, cf->pool, 4,
+                       sizeof(ngx_hybrid_pattern_t))
+        != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    hmcf->defined = 1;
+
+    rv = ngx_http_hybrid_conf_block(cf, ngx_http_hybrid_client_statements,
+                                    client);
+    if (rv != NGX_CONF_OK) {
+        return rv;
+    }
+
+    if (client->verbs == 0) {
+        client->verbs = NGX_HTTP_HYBRID_VERB_INFERENCE
+                        |NGX_HTTP_HYBRID_VERB_READ;
+    }
+
+    if (client->egress == 0) {
+        client->egress = NGX_HTTP_HYBRID_EGRESS_LOCAL;
+    }
+
+    if (client->ntokens == 0) {
+        return ngx_http_hybrid_conf_error_at(cf, &client->place,
+                       "client \"%V\" has no credential: add a \"token\" line "
+                       "(tools/hybrid-token makes one)", &client->name);
+    }
+
+    if (client->models.nelts == 0
+        && client->verbs != NGX_HTTP_HYBRID_VERB_READ)
+    {
+        return ngx_http_hybrid_conf_error_at(cf, &client->place,
+                       "client \"%V\" may use no model: add \"models\" (or "
+                       "\"verbs read;\" if that is meant)", &client->name);
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_hybrid_client_token(ngx_conf_t *cf, void *block)
+{
+    ngx_http_hybrid_client_t  *client = block;
+
+    ngx_str_t                *value, until;
+    ngx_http_hybrid_token_t  *token;
+
+    value = cf->args->elts;
+
+    if (!ngx_http_hybrid_conf_name_ok(&value[1])) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid token id \"%V\": up to %d letters, digits "
+                           "and any of \"._@-\"", &value[1],
+                           NGX_HTTP_HYBRID_NAME_MAX);
+        return NGX_CONF_ERROR;
+    }
+
+    token = ngx_pcalloc(cf->pool, sizeof(ngx_http_hybrid_token_t));
+    if (token == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    token->sn.str = value[1];
+    token->client = client;
+
+    if (ngx_http_hybrid_client_digest(cf, &value[2], token->digest)
+        != NGX_CONF_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    if (cf->args->nelts == 4) {
+
+        if (ngx_http_hybrid_conf_option(&value[3], "until", &until) == NULL) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid parameter \"%V\"", &value[3]);
+            return NGX_CONF_ERROR;
+        }
+
+        token->until = ngx_http_hybrid_client_time(&until);
+
+        if (token->until == (time_t) NGX_ERROR) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid time \"%V\", it must be as in "
+                               "\"2026-12-01T00:00:00Z\"", &until);
+            return NGX_CONF_ERROR;
+        }
+
+        if (token->until <= ngx_time()) {
+            ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                               "token of client \"%V\" has expired",
+                               &client->name);
+        }
+    }
+
+    client->ntokens++;
+
+    return ngx_http_hybrid_client_token_add(cf, token);
+}
+
+
+static char *
+ngx_http_hybrid_client_digest(ngx_conf_t *cf, ngx_str_t *text, u_char *digest)
+{
+    ngx_int_t   n;
+    ngx_uint_t  i;
+
+    if (text->len != sizeof("sha256:") - 1 + 64
+        || ngx_strncmp(text->data, "sha256:", sizeof("sha256:") - 1) != 0)
+    {
+        goto invalid;
+    }
+
+    for (i = 0; i < 32; i++) {
+        n = ngx_hextoi(text->data + sizeof("sha256:") - 1 + i * 2, 2);
+
+        if (n == NGX_ERROR) {
+            goto invalid;
+        }
+
+        digest[i] = (u_char) n;
+    }
+
+    return NGX_CONF_OK;
+
+invalid:
+
+    /* it may be the secret itself, so it is not shown */
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                       "a token's secret must be given as \"sha256:\" and 64 "
+                       "hexadecimal digits (tools/hybrid-token prints the "
+                       "line)");
+
+    return NGX_CONF_ERROR;
+}
+
+
+static char *
+ngx_http_hybrid_client_token_add(ngx_conf_t *cf,
+    ngx_http_hybrid_token_t *token)
+{
+    uint32_t                      hash;
+    ngx_http_hybrid_token_t      *other, *next;
+    ngx_http_hybrid_main_conf_t  *hmcf;
+
+    hmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_hybrid_module);
+
+    hash = ngx_crc32_short(token->sn.str.data, token->sn.str.len);
+
+    other = (ngx_http_hybrid_token_t *)
+                ngx_str_rbtree_lookup(&hmcf->tokens, &token->sn.str, hash);
+
+    if (other == NULL) {
+        token->sn.node.key = hash;
+        ngx_rbtree_insert(&hmcf->tokens, &token->sn.node);
+        return NGX_CONF_OK;
+    }
+
+    if (other->client != token->client) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "token id \"%V\" belongs to client \"%V\" already",
+                           &token->sn.str, &other->client->name);
+        return NGX_CONF_ERROR;
+    }
+
+    for (next = other; next; next = next->next) {
+        if (ngx_memcmp(next->digest, token->digest, 32) == 0) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "duplicate token \"%V\"",
+                               &token->sn.str);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    token->next = other->next;
+    other->next = token;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_hybrid_client_models(ngx_conf_t *cf, void *block)
+{
+    ngx_http_hybrid_client_t  *client = block;
+
+    return ngx_http_hybrid_conf_patterns(cf, &client->models);
+}
+
+
+static char *
+ngx_http_hybrid_client_verbs(ngx_conf_t *cf, void *block)
+{
+    ngx_http_hybrid_client_t  *client = block;
+
+    ngx_str_t   *value;
+    ngx_uint_t   i;
+
+    if (client->verbs) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"verbs\" directive is duplicate");
+        return NGX_CONF_ERROR;
+    }
+
+    value = cf->args->elts;
+
+    for (i = 1; i < cf->args->nelts; i++) {
+
+        if (ngx_strcmp(value[i].data, "inference") == 0) {
+            client->verbs |= NGX_HTTP_HYBRID_VERB_INFERENCE;
+
+        } else if (ngx_strcmp(value[i].data, "read") == 0) {
+            client->verbs |= NGX_HTTP_HYBRID_VERB_READ;
+
+        } else if (ngx_strcmp(value[i].data, "admin") == 0) {
+            client->verbs |= NGX_HTTP_HYBRID_VERB_ADMIN;
+
+        } else {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid verb \"%V\", it must be "
+                               "\"inference\", \"read\" or \"admin\"",
+                               &value[i]);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_hybrid_client_egress(ngx_conf_t *cf, void *block)
+{
+    ngx_http_hybrid_client_t  *client = block;
+
+    ngx_str_t  *value;
+
+    if (client->egress) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"egress\" directive is duplicate");
+        return NGX_CONF_ERROR;
+    }
+
+    value = cf->args->elts;
+
+    if (ngx_strcmp(value[1].data, "local") == 0) {
+        client->egress = NGX_HTTP_HYBRID_EGRESS_LOCAL;
+
+    } else if (ngx_strcmp(value[1].data, "cloud") == 0) {
+        client->egress = NGX_HTTP_HYBRID_EGRESS_CLOUD;
+
+    } else if (ngx_strcmp(value[1].data, "any") == 0) {
+        client->egress = NGX_HTTP_HYBRID_EGRESS_ANY;
+
+    } else {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid egress \"%V\", it must be \"local\", "
+                           "\"cloud\" or \"any\"", &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_hybrid_client_rate(ngx_conf_t *cf, void *block)
+{
+    ngx_http_hybrid_client_t  *client = block;
+
+    ngx_int_t    n;
+    ngx_str_t   *value, text;
+    ngx_uint_t   i;
+
+    if (client->interval) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"rate\" directive is duplicate");
+        return NGX_CONF_ERROR;
+    }
+
+    value = cf->args->elts;
+    client->burst = 1;
+
+    if (ngx_http_hybrid_client_rate_parse(&value[1], &client->interval)
+        != NGX_OK)
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid rate \"%V\", it must be as in \"10r/s\", "
+                           "\"120r/m\", \"500r/h\" or \"1000r/d\"", &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    for (i = 2; i < cf->args->nelts; i++) {
+
+        if (ngx_http_hybrid_conf_option(&value[i], "burst", &text)) {
+            n = ngx_atoi(text.data, text.len);
+
+            if (n <= 0 || n > 1000000) {
+                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                                   "invalid burst \"%V\", it must be 1 to "
+                                   "1000000 requests", &value[i]);
+                return NGX_CONF_ERROR;
+            }
+
+            client->burst = n;
+            continue;
+        }
+
+        if (ngx_http_hybrid_conf_option(&value[i], "loss", &text)) {
+
+            if (ngx_http_hybrid_conf_loss(cf, &text, &client->loss)
+                != NGX_CONF_OK)
+            {
+                return NGX_CONF_ERROR;
+            }
+
+            continue;
+        }
+
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid parameter \"%V\"",
+                           &value[i]);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_http_hybrid_client_rate_parse(ngx_str_t *text, uint64_t *interval)
+{
+    uint64_t   span;
+    ngx_int_t  n;
+
+    if (text->len < sizeof("1r/s") - 1
+        || ngx_strncmp(text->data + text->len - 3, "r/", 2) != 0)
+    {
+        return NGX_ERROR;
+    }
+
+    switch (text->data[text->len - 1]) {
+
+    case 's':
+        span = 1000000;
+        break;
+
+    case 'm':
+        span = 60 * 1000000ULL;
+        break;
+
+    case 'h':
+        span = 3600 * 1000000ULL;
+        break;
+
+    case 'd':
+        span = 86400 * 1000000ULL;
+        break;
+
+    default:
+        return NGX_ERROR;
+    }
+
+    n = ngx_atoi(text->data, text->len - 3);
+
+    if (n <= 0 || (uint64_t) n > span) {
+        return NGX_ERROR;
+    }
+
+    /* rounded up: never more than was allowed */
+
+    *interval = (span + n - 1) / n;
+
+    return NGX_OK;
+}
+
+
+/* RFC 3339, section 5.6, without fractions: only what a token line needs */
+
+static time_t
+ngx_http_hybrid_client_time(ngx_str_t *text)
+{
+    u_char     *p;
+    time_t      t;
+    ngx_int_t   field[6], zone[2];
+    ngx_uint_t  i;
+    struct tm   tm, check;
+
+    static const char    shape[] = "0000-00-00T00:00:00";
+    static const u_char  at[] = { 0, 5, 8, 11, 14, 17 };
+
+    if (text->len < sizeof(shape)) {
+        return NGX_ERROR;
+    }
+
+    for (i = 0; i < sizeof(shape) - 1; i++) {
+        if (shape[i] != '0' && text->data[i] != (u_char) shape[i]) {
+            return NGX_ERROR;
+        }
+    }
+
+    for (i = 0; i < 6; i++) {
+        field[i] = ngx_atoi(text->data + at[i], i ? 2 : 4);
+
+        if (field[i] == NGX_ERROR) {
+            return NGX_ERROR;
+        }
+    }
+
+    ngx_memzero(&tm, sizeof(struct tm));
+    tm.tm_year = (int) field[0] - 1900;
+    tm.tm_mon = (int) field[1] - 1;
+    tm.tm_mday = (int) field[2];
+    tm.tm_hour = (int) field[3];
+    tm.tm_min = (int) field[4];
+    tm.tm_sec = (int) field[5];
+
+    check = tm;
+    t = timegm(&check);
+
+    /* normalized by timegm(): there is no such day or hour */
+
+    if (check.tm_mon != tm.tm_mon || check.tm_mday != tm.tm_mday
+        || check.tm_hour != tm.tm_hour || check.tm_min != tm.tm_min)
+    {
+        return NGX_ERROR;
+    }
+
+    p = text->data + sizeof(shape) - 1;
+
+    if (*p == 'Z' && text->len == sizeof(shape)) {
+        return t;
+    }
+
+    if (text->len != sizeof(shape) - 1 + sizeof("+00:00") - 1
+        || (*p != '+' && *p != '-') || p[3] != ':')
+    {
+        return NGX_ERROR;
+    }
+
+    zone[0] = ngx_atoi(p + 1, 2);
+    zone[1] = ngx_atoi(p + 4, 2);
+
+    if (zone[0] == NGX_ERROR || zone[0] > 23
+        || zone[1] == NGX_ERROR || zone[1] > 59)
+    {
+        return NGX_ERROR;
+    }
+
+    i = zone[0] * 3600 + zone[1] * 60;
+
+    return *p == '+' ? t - (time_t) i : t + (time_t) i;
+}

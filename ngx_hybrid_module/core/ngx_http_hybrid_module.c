@@ -1,0 +1,503 @@
+
+/*
+ * Copyright (C) the ngx_hybrid_module authors
+ *
+ * Tables and wiring: directives, life of the configuration, phases, filters.
+ */
+
+
+#include "ngx_http_hybrid_module.h"
+
+
+static ngx_int_t ngx_http_hybrid_log_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_http_hybrid_header_filter(ngx_http_request_t *r);
+static ngx_int_t ngx_http_hybrid_body_filter(ngx_http_request_t *r,
+    ngx_chain_t *in);
+static ngx_int_t ngx_http_hybrid_request_body_filter(ngx_http_request_t *r,
+    ngx_chain_t *in);
+
+static void *ngx_http_hybrid_create_main_conf(ngx_conf_t *cf);
+static char *ngx_http_hybrid_init_main_conf(ngx_conf_t *cf, void *conf);
+static void *ngx_http_hybrid_create_loc_conf(ngx_conf_t *cf);
+static char *ngx_http_hybrid_merge_loc_conf(ngx_conf_t *cf, void *parent,
+    void *child);
+static ngx_int_t ngx_http_hybrid_init(ngx_conf_t *cf);
+static ngx_int_t ngx_http_hybrid_init_zone(ngx_shm_zone_t *zone, void *data);
+static ngx_int_t ngx_http_hybrid_init_process(ngx_cycle_t *cycle);
+static void ngx_http_hybrid_exit_process(ngx_cycle_t *cycle);
+
+
+static ngx_command_t  ngx_http_hybrid_commands[] = {
+
+    { ngx_string("hybrid_zone"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_http_hybrid_zone,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("hybrid_redis"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_1MORE,
+      ngx_http_hybrid_redis,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("hybrid_issuer"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_BLOCK|NGX_CONF_TAKE1,
+      ngx_http_hybrid_later,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("hybrid_client"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_BLOCK|NGX_CONF_TAKE1,
+      ngx_http_hybrid_client,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("hybrid_backend"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_BLOCK|NGX_CONF_TAKE1,
+      ngx_http_hybrid_backend,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("hybrid_route"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_2MORE,
+      ngx_http_hybrid_route,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("hybrid_clients"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_http_hybrid_later,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("hybrid_access"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_1MORE,
+      ngx_http_hybrid_access,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("hybrid_shadow"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_FLAG,
+      ngx_http_hybrid_later,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("hybrid_barrier"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE12,
+      ngx_http_hybrid_later,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("hybrid_heartbeat"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_hybrid_later,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("hybrid_admin"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS,
+      ngx_http_hybrid_later,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("hybrid_status"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_hybrid_status,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+      ngx_null_command
+};
+
+
+static ngx_http_module_t  ngx_http_hybrid_module_ctx = {
+    ngx_http_hybrid_add_variables,         /* preconfiguration */
+    ngx_http_hybrid_init,                  /* postconfiguration */
+
+    ngx_http_hybrid_create_main_conf,      /* create main configuration */
+    ngx_http_hybrid_init_main_conf,        /* init main configuration */
+
+    NULL,                                  /* create server configuration */
+    NULL,                                  /* merge server configuration */
+
+    ngx_http_hybrid_create_loc_conf,       /* create location configuration */
+    ngx_http_hybrid_merge_loc_conf         /* merge location configuration */
+};
+
+
+ngx_module_t  ngx_http_hybrid_module = {
+    NGX_MODULE_V1,
+    &ngx_http_hybrid_module_ctx,           /* module context */
+    ngx_http_hybrid_commands,              /* module directives */
+    NGX_HTTP_MODULE,                       /* module type */
+    NULL,                                  /* init master */
+    NULL,                                  /* init module */
+    ngx_http_hybrid_init_process,          /* init process */
+    NULL,                                  /* init thread */
+    NULL,                                  /* exit thread */
+    ngx_http_hybrid_exit_process,          /* exit process */
+    NULL,                                  /* exit master */
+    NGX_MODULE_V1_PADDING
+};
+
+
+static ngx_http_output_header_filter_pt  ngx_http_next_header_filter;
+static ngx_http_output_body_filter_pt    ngx_http_next_body_filter;
+static ngx_http_request_body_filter_pt   ngx_http_next_request_body_filter;
+
+
+static ngx_int_t
+ngx_http_hybrid_request_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
+{
+    ngx_http_hybrid_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_hybrid_module);
+
+    if (ctx && ctx->scanning) {
+        ngx_http_hybrid_body_scan(r, ctx, in);
+    }
+
+    return ngx_http_next_request_body_filter(r, in);
+}
+
+
+static ngx_int_t
+ngx_http_hybrid_header_filter(ngx_http_request_t *r)
+{
+    ngx_http_hybrid_ctx_t       *ctx;
+    ngx_http_hybrid_loc_conf_t  *hlcf;
+
+    if (r != r->main) {
+        return ngx_http_next_header_filter(r);
+    }
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_hybrid_module);
+
+    if (ctx == NULL) {
+
+        /* nginx may refuse before we are asked: 413 by length, 408... */
+
+        hlcf = ngx_http_get_module_loc_conf(r, ngx_http_hybrid_module);
+
+        if (r->err_status == 0 || r->internal
+            || (hlcf->access & ~NGX_HTTP_HYBRID_ACCESS_OFF) == 0)
+        {
+            return ngx_http_next_header_filter(r);
+        }
+
+        ctx = ngx_http_hybrid_create_ctx(r);
+        if (ctx == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
+    if (ngx_http_hybrid_refusal_header(r, ctx) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_next_header_filter(r);
+}
+
+
+static ngx_int_t
+ngx_http_hybrid_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
+{
+    ngx_chain_t            *out;
+    ngx_http_hybrid_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_hybrid_module);
+
+    if (ctx == NULL || !ctx->replace || in == NULL) {
+        return ngx_http_next_body_filter(r, in);
+    }
+
+    if (ngx_http_hybrid_refusal_body(r, ctx, in, &out) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_next_body_filter(r, out);
+}
+
+
+static ngx_int_t
+ngx_http_hybrid_log_handler(ngx_http_request_t *r)
+{
+    ngx_http_hybrid_ctx_t  *ctx;
+
+    ctx = ngx_http_hybrid_get_ctx(r);
+
+    if (ctx && !ctx->counted) {
+        ctx->counted = 1;
+        ngx_http_hybrid_stats_log(r, ctx);
+    }
+
+    return NGX_OK;
+}
+
+
+static void *
+ngx_http_hybrid_create_main_conf(ngx_conf_t *cf)
+{
+    ngx_http_hybrid_main_conf_t  *hmcf;
+
+    hmcf = ngx_pcalloc(cf->pool, sizeof(ngx_http_hybrid_main_conf_t));
+    if (hmcf == NULL) {
+        return NULL;
+    }
+
+    /*
+     * set by ngx_pcalloc():
+     *
+     *     hmcf->defined = 0;
+     *     hmcf->zone = NULL;
+     *     hmcf->redis_conf = NULL;
+     *     hmcf->upstream = NULL;
+     *     hmcf->filters = 0;
+     */
+
+    hmcf->zone_size = NGX_CONF_UNSET_SIZE;
+
+    if (ngx_array_init(&hmcf->clients, cf->pool, 8, sizeof(void *)) != NGX_OK
+        || ngx_array_init(&hmcf->backends, cf->pool, 4, sizeof(void *))
+           != NGX_OK
+        || ngx_array_init(&hmcf->routes, cf->pool, 8, sizeof(void *))
+           != NGX_OK)
+    {
+        return NULL;
+    }
+
+    ngx_rbtree_init(&hmcf->tokens, &hmcf->sentinel,
+                    ngx_str_rbtree_insert_value);
+
+    return hmcf;
+}
+
+
+static char *
+ngx_http_hybrid_init_main_conf(ngx_conf_t *cf, void *conf)
+{
+    ngx_http_hybrid_main_conf_t  *hmcf = conf;
+
+    ngx_str_t          name = ngx_string("hybrid");
+    ngx_hybrid_shm_t  *shm;
+
+    if (!hmcf->defined) {
+        return NGX_CONF_OK;
+    }
+
+    ngx_conf_init_size_value(hmcf->zone_size, 16 * 1024 * 1024);
+
+    hmcf->zone = ngx_shared_memory_add(cf, &name, hmcf->zone_size,
+                                       &ngx_http_hybrid_module);
+    if (hmcf->zone == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    shm = ngx_pcalloc(cf->pool, sizeof(ngx_hybrid_shm_t));
+    if (shm == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    hmcf->shm = shm;
+    hmcf->zone->init = ngx_http_hybrid_init_zone;
+    hmcf->zone->data = hmcf;
+
+    if (ngx_http_hybrid_route_init(cf, hmcf) != NGX_OK
+        || ngx_http_hybrid_request_init(cf, hmcf) != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static void *
+ngx_http_hybrid_create_loc_conf(ngx_conf_t *cf)
+{
+    ngx_http_hybrid_loc_conf_t  *hlcf;
+
+    hlcf = ngx_pcalloc(cf->pool, sizeof(ngx_http_hybrid_loc_conf_t));
+    if (hlcf == NULL) {
+        return NULL;
+    }
+
+    /*
+     * set by ngx_pcalloc():
+     *
+     *     hlcf->access = 0;
+     *     hlcf->status = ngx_http_hybrid_status_none;
+     */
+
+    return hlcf;
+}
+
+
+static char *
+ngx_http_hybrid_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
+{
+    ngx_http_hybrid_loc_conf_t  *prev = parent;
+    ngx_http_hybrid_loc_conf_t  *conf = child;
+
+    ngx_conf_merge_bitmask_value(conf->access, prev->access,
+                                 NGX_HTTP_HYBRID_ACCESS_OFF);
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_http_hybrid_init(ngx_conf_t *cf)
+{
+    ngx_http_handler_pt          *h;
+    ngx_http_core_main_conf_t    *cmcf;
+    ngx_http_hybrid_main_conf_t  *hmcf;
+
+    hmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_hybrid_module);
+
+    if (!hmcf->filters) {
+        return NGX_OK;
+    }
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+
+    h = ngx_array_push(&cmcf->phases[NGX_HTTP_ACCESS_PHASE].handlers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    *h = ngx_http_hybrid_access_handler;
+
+    h = ngx_array_push(&cmcf->phases[NGX_HTTP_LOG_PHASE].handlers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    *h = ngx_http_hybrid_log_handler;
+
+    ngx_http_next_header_filter = ngx_http_top_header_filter;
+    ngx_http_top_header_filter = ngx_http_hybrid_header_filter;
+
+    ngx_http_next_body_filter = ngx_http_top_body_filter;
+    ngx_http_top_body_filter = ngx_http_hybrid_body_filter;
+
+    ngx_http_next_request_body_filter = ngx_http_top_request_body_filter;
+    ngx_http_top_request_body_filter = ngx_http_hybrid_request_body_filter;
+
+    return NGX_OK;
+}
+
+
+/*
+ * The clients get their place in the zone here and not in init_module, whose
+ * failure would end the running master.
+ */
+
+static ngx_int_t
+ngx_http_hybrid_init_zone(ngx_shm_zone_t *zone, void *data)
+{
+    ngx_http_hybrid_main_conf_t  *old = data;
+
+    ngx_uint_t                     i;
+    ngx_http_hybrid_client_t     **clients;
+    ngx_http_hybrid_main_conf_t   *hmcf;
+
+    hmcf = zone->data;
+
+    if (ngx_hybrid_shm_init(hmcf->shm, zone, old ? old->shm : NULL) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    clients = hmcf->clients.elts;
+
+    for (i = 0; i < hmcf->clients.nelts; i++) {
+
+        clients[i]->shared = ngx_hybrid_shm_client(hmcf->shm,
+                                                   &clients[i]->name);
+        if (clients[i]->shared == NULL) {
+            ngx_log_error(NGX_LOG_EMERG, zone->shm.log, 0,
+                          "hybrid_zone of %uzk is too small for %ui clients: "
+                          "make it larger", hmcf->zone_size / 1024,
+                          hmcf->clients.nelts);
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_hybrid_init_process(ngx_cycle_t *cycle)
+{
+    ngx_http_hybrid_main_conf_t  *hmcf;
+
+    if (ngx_process != NGX_PROCESS_WORKER && ngx_process != NGX_PROCESS_SINGLE)
+    {
+        return NGX_OK;
+    }
+
+    hmcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_hybrid_module);
+
+    if (hmcf == NULL || !hmcf->defined) {
+        return NGX_OK;
+    }
+
+    hmcf->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+    hmcf->digest = EVP_MD_CTX_new();
+
+    if (hmcf->sha256 == NULL || hmcf->digest == NULL) {
+        ngx_log_error(NGX_LOG_EMERG, cycle->log, 0, "SHA-256 is not there");
+        return NGX_ERROR;
+    }
+
+    if (hmcf->redis_conf == NULL) {
+        return NGX_OK;
+    }
+
+    hmcf->redis = ngx_hybrid_redis_create(hmcf->redis_conf, cycle);
+
+    if (hmcf->redis == NULL
+        || ngx_http_hybrid_lease_init_worker(hmcf, cycle) != NGX_OK
+        || ngx_http_hybrid_flush_init_worker(hmcf, cycle) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_hybrid_exit_process(ngx_cycle_t *cycle)
+{
+    ngx_http_hybrid_main_conf_t  *hmcf;
+
+    hmcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_hybrid_module);
+
+    if (hmcf == NULL || !hmcf->defined) {
+        return;
+    }
+
+    if (hmcf->redis) {
+        ngx_hybrid_redis_destroy(hmcf->redis);
+    }
+
+    EVP_MD_CTX_free(hmcf->digest);
+    EVP_MD_free(hmcf->sha256);
+}

@@ -1,0 +1,427 @@
+
+/*
+ * Copyright (C) the ngx_hybrid_module authors
+ *
+ * What the rooms share: the configuration (read only after merge) and the
+ * context of a request.  Rooms meet each other through the functions that
+ * are declared here, grouped by the room they live in.
+ */
+
+
+#ifndef _NGX_HTTP_HYBRID_MODULE_H_INCLUDED_
+#define _NGX_HTTP_HYBRID_MODULE_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+#include <openssl/evp.h>
+
+#include "ngx_hybrid_compat.h"
+#include "ngx_hybrid_json.h"
+#include "ngx_hybrid_model.h"
+#include "ngx_hybrid_shm.h"
+#include "ngx_hybrid_redis.h"
+
+
+#define NGX_HTTP_HYBRID_VERB_INFERENCE   0x01
+#define NGX_HTTP_HYBRID_VERB_READ        0x02
+#define NGX_HTTP_HYBRID_VERB_ADMIN       0x04
+
+#define NGX_HTTP_HYBRID_ACCESS_OFF       0x01
+#define NGX_HTTP_HYBRID_ACCESS_TOKEN     0x02
+
+#define NGX_HTTP_HYBRID_EGRESS_LOCAL     0x01
+#define NGX_HTTP_HYBRID_EGRESS_CLOUD     0x02
+#define NGX_HTTP_HYBRID_EGRESS_ANY       0x03
+
+#define NGX_HTTP_HYBRID_NAME_MAX         64
+
+
+typedef struct ngx_http_hybrid_ctx_s      ngx_http_hybrid_ctx_t;
+typedef struct ngx_http_hybrid_lease_s    ngx_http_hybrid_lease_t;
+typedef struct ngx_http_hybrid_backend_s  ngx_http_hybrid_backend_t;
+
+
+typedef enum {
+    ngx_http_hybrid_api_ollama = 0,
+    ngx_http_hybrid_api_openai
+} ngx_http_hybrid_api_e;
+
+
+/* where a statement stands, for what is only known at the end of http{} */
+
+typedef struct {
+    u_char                        *file;
+    ngx_uint_t                     line;
+} ngx_http_hybrid_place_t;
+
+
+typedef enum {
+    ngx_http_hybrid_loss_local = 0,
+    ngx_http_hybrid_loss_open,
+    ngx_http_hybrid_loss_closed
+} ngx_http_hybrid_loss_e;
+
+
+typedef struct {
+    ngx_str_t                      name;
+    ngx_http_hybrid_place_t        place;
+
+    ngx_array_t                    models;  /* ngx_hybrid_pattern_t */
+    ngx_uint_t                     verbs;
+    ngx_uint_t                     egress;
+    ngx_uint_t                     ntokens;
+
+    /* rate: one request per "interval" microseconds, "burst" at once */
+    uint64_t                       interval;
+    ngx_uint_t                     burst;
+    ngx_http_hybrid_loss_e         loss;
+
+    ngx_uint_t                     index;   /* in main conf's clients */
+    ngx_hybrid_shm_client_t       *shared;
+} ngx_http_hybrid_client_t;
+
+
+/* a client's service token; several may share an id (rotation) */
+
+typedef struct ngx_http_hybrid_token_s  ngx_http_hybrid_token_t;
+
+struct ngx_http_hybrid_token_s {
+    ngx_str_node_t                 sn;      /* by client id */
+    u_char                         digest[32];
+    time_t                         until;   /* wall clock, 0: no end */
+    ngx_http_hybrid_client_t      *client;
+    ngx_http_hybrid_token_t       *next;    /* the same id */
+};
+
+
+typedef struct {
+    ngx_hybrid_pattern_t           pattern;
+    ngx_str_t                      name;
+} ngx_http_hybrid_rename_t;
+
+
+struct ngx_http_hybrid_backend_s {
+    ngx_str_t                      name;
+    ngx_http_hybrid_place_t        place;
+
+    ngx_http_upstream_srv_conf_t  *upstream;
+    ngx_str_t                      url;
+    ngx_str_t                      schema;  /* "http://" or "https://" */
+    ngx_str_t                      base;    /* path of the pass URL */
+    ngx_str_t                      host;    /* Host, SNI, name to verify */
+    ngx_http_hybrid_api_e          api;
+    ngx_uint_t                     egress;
+
+    ngx_array_t                    models;  /* ngx_hybrid_pattern_t */
+    ngx_array_t                    renames; /* ngx_http_hybrid_rename_t */
+
+    /* headers that prove to the backend who we are: ngx_table_elt_t */
+    ngx_array_t                    credentials;
+    ngx_str_t                      authorization;
+
+    unsigned                       ssl:1;
+    unsigned                       host_set:1;
+    unsigned                       any_model:1;  /* no "models" given */
+    unsigned                       api_set:1;
+    unsigned                       egress_set:1;
+    unsigned                       models_set:1;
+    unsigned                       credential_set:1;
+};
+
+
+typedef struct {
+    ngx_http_hybrid_backend_t    **backends;
+    ngx_uint_t                     n;
+} ngx_http_hybrid_group_t;
+
+
+typedef struct {
+    ngx_hybrid_pattern_t           pattern;
+    ngx_http_hybrid_place_t        place;
+    ngx_array_t                    words;   /* ngx_str_t, as written */
+    ngx_array_t                    groups;  /* ngx_http_hybrid_group_t */
+    ngx_uint_t                     max;     /* backends in all groups */
+    ngx_atomic_t                   turn;    /* rotates equals, per worker */
+} ngx_http_hybrid_route_t;
+
+
+typedef struct {
+    ngx_flag_t                     defined;
+    size_t                         zone_size;
+    ngx_shm_zone_t                *zone;
+    ngx_hybrid_shm_t              *shm;
+
+    ngx_hybrid_redis_conf_t       *redis_conf;
+    ngx_array_t                    clients;   /* ngx_http_hybrid_client_t * */
+    ngx_array_t                    backends;  /* ngx_http_hybrid_backend_t * */
+    ngx_array_t                    routes;    /* ngx_http_hybrid_route_t * */
+    ngx_rbtree_t                   tokens;
+    ngx_rbtree_node_t              sentinel;
+    ngx_hash_t                     headers;   /* that may travel on */
+    ngx_http_upstream_srv_conf_t  *upstream;  /* "hybrid" */
+    ngx_uint_t                     filters;   /* a location uses us */
+
+    /* of this worker, set in init_process */
+    EVP_MD                        *sha256;
+    EVP_MD_CTX                    *digest;
+    ngx_hybrid_redis_t            *redis;
+    ngx_http_hybrid_lease_t       *leases;    /* one per client */
+    void                          *flush;
+} ngx_http_hybrid_main_conf_t;
+
+
+typedef enum {
+    ngx_http_hybrid_status_none = 0,
+    ngx_http_hybrid_status_json,
+    ngx_http_hybrid_status_prometheus
+} ngx_http_hybrid_status_e;
+
+
+typedef struct {
+    ngx_uint_t                     access;  /* NGX_HTTP_HYBRID_ACCESS_* */
+    ngx_http_hybrid_status_e       status;
+} ngx_http_hybrid_loc_conf_t;
+
+
+/* access/ngx_http_hybrid_endpoint.c: the table of what exists */
+
+typedef enum {
+    ngx_http_hybrid_dialect_ollama = 0,
+    ngx_http_hybrid_dialect_openai,
+    ngx_http_hybrid_dialect_anthropic
+} ngx_http_hybrid_dialect_e;
+
+
+typedef enum {
+    ngx_http_hybrid_model_none = 0,   /* any backend can answer */
+    ngx_http_hybrid_model_body,       /* "model" */
+    ngx_http_hybrid_model_body_name,  /* "model", else "name" */
+    ngx_http_hybrid_model_copy,       /* "source" and "destination" */
+    ngx_http_hybrid_model_path,       /* the rest of the path */
+    ngx_http_hybrid_model_list        /* answered by the gateway itself */
+} ngx_http_hybrid_model_e;
+
+
+typedef struct {
+    ngx_uint_t                     methods;
+    ngx_str_t                      path;
+    ngx_uint_t                     verb;
+    ngx_http_hybrid_model_e        model;
+    ngx_http_hybrid_dialect_e      dialect;
+} ngx_http_hybrid_endpoint_t;
+
+
+typedef struct {
+    ngx_http_hybrid_backend_t     *backend;
+    ngx_http_hybrid_rename_t      *rename;
+
+    /* what the backend's own upstream keeps for this request */
+    void                          *data;
+    ngx_event_get_peer_pt          get;
+    ngx_event_free_peer_pt         free;
+#if (NGX_SSL || NGX_COMPAT)
+    ngx_event_set_peer_session_pt  set_session;
+    ngx_event_save_peer_session_pt save_session;
+#endif
+    ngx_uint_t                     tries;
+    unsigned                       initialized:1;
+    unsigned                       tried:1;
+    unsigned                       spent:1;
+} ngx_http_hybrid_candidate_t;
+
+
+/* slots of the policy keys that the body scanner looks for */
+
+#define NGX_HTTP_HYBRID_KEY_MODEL        0
+#define NGX_HTTP_HYBRID_KEY_NAME         1
+#define NGX_HTTP_HYBRID_KEY_SOURCE       2
+#define NGX_HTTP_HYBRID_KEY_DESTINATION  3
+#define NGX_HTTP_HYBRID_KEY_FROM         4
+#define NGX_HTTP_HYBRID_KEY_KEEP_ALIVE   5
+#define NGX_HTTP_HYBRID_KEYS             6
+
+/* two names in full, as in a copy, and some words */
+#define NGX_HTTP_HYBRID_ARENA            (2 * NGX_HYBRID_MODEL_MAX + 64)
+
+
+typedef struct {
+    ngx_hybrid_json_t              json;
+    ngx_hybrid_json_value_t        values[NGX_HTTP_HYBRID_KEYS];
+    u_char                         arena[NGX_HTTP_HYBRID_ARENA];
+} ngx_http_hybrid_body_t;
+
+
+/*
+ * The context of a request.  It lives in the data of a pool cleanup, where
+ * ngx_http_hybrid_get_ctx() finds it again after an internal redirect has
+ * wiped r->ctx: the verdict and the accounting happen once a request.
+ *
+ * body and limit run side by side; the access handler goes on when
+ * neither "reading" nor "waiting" is set.  While "reading" the body reader
+ * owns the request, while only "waiting" the limit does.
+ */
+
+struct ngx_http_hybrid_ctx_s {
+    ngx_http_request_t                *request;
+    ngx_http_hybrid_main_conf_t       *conf;
+    const ngx_http_hybrid_endpoint_t  *endpoint;
+    ngx_http_hybrid_client_t          *client;
+
+    /* a refusal: reason is a code, message is for people */
+    ngx_int_t                          verdict;
+    ngx_str_t                          reason;
+    ngx_str_t                          message;
+    ngx_uint_t                         retry_after;   /* seconds */
+
+    ngx_http_hybrid_body_t            *body;
+    ngx_hybrid_model_t                 model;
+    ngx_str_t                          path;          /* upstream path */
+
+    ngx_http_hybrid_candidate_t       *candidates;
+    ngx_uint_t                         ncandidates;
+    ngx_uint_t                         current;
+    ngx_http_hybrid_candidate_t       *built;         /* request is for it */
+    ngx_str_t                          fallback;      /* why not the first */
+    ngx_uint_t                         tries;
+
+    /* the request as the client sent it, while another one is built */
+    ngx_list_t                         headers;
+    ngx_str_t                          uri;
+    ngx_str_t                          args;
+    ngx_list_t                         filtered;
+    ngx_chain_t                       *bufs;
+    off_t                              length;
+
+    /* connection tuning, around nginx's own chain writer */
+    ngx_output_chain_filter_pt         output_filter;
+    void                              *filter_ctx;
+    ngx_http_upstream_t               *u;
+
+    /* a wait for credits */
+    ngx_queue_t                        waiter;
+    ngx_http_hybrid_lease_t           *lease;
+    ngx_msec_t                         start;
+    ngx_msec_t                         queued;
+    ngx_msec_t                         queue_time;
+
+    ngx_uint_t                         loss;   /* limits without Redis */
+
+    unsigned                           scanning:1;
+    unsigned                           entering:1;
+    unsigned                           reading:1;
+    unsigned                           waiting:1;
+    unsigned                           decided:1;
+    unsigned                           presented:1;
+    unsigned                           unparsed_uri:1;
+    unsigned                           quoted_uri:1;
+    unsigned                           no_live:1;
+    unsigned                           replace:1;
+    unsigned                           replaced:1;
+    unsigned                           degraded:1;
+    unsigned                           counted:1;
+};
+
+
+/* core */
+
+ngx_http_hybrid_ctx_t *ngx_http_hybrid_get_ctx(ngx_http_request_t *r);
+ngx_http_hybrid_ctx_t *ngx_http_hybrid_create_ctx(ngx_http_request_t *r);
+void ngx_http_hybrid_suspend(ngx_http_request_t *r);
+void ngx_http_hybrid_resume(ngx_http_request_t *r);
+ngx_int_t ngx_http_hybrid_add_variables(ngx_conf_t *cf);
+
+char *ngx_http_hybrid_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_hybrid_redis(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_hybrid_client(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_hybrid_backend(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_hybrid_issuer(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_hybrid_route(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_hybrid_access(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_hybrid_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_hybrid_later(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+/* access */
+
+const ngx_http_hybrid_endpoint_t *ngx_http_hybrid_endpoint_find(
+    ngx_http_request_t *r, ngx_str_t *path, ngx_int_t *status);
+const ngx_http_hybrid_endpoint_t *ngx_http_hybrid_endpoint_status(void);
+ngx_http_hybrid_dialect_e ngx_http_hybrid_endpoint_dialect(
+    ngx_http_request_t *r);
+
+ngx_int_t ngx_http_hybrid_access_handler(ngx_http_request_t *r);
+ngx_int_t ngx_http_hybrid_token_verify(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, ngx_str_t *id, ngx_str_t *secret);
+ngx_int_t ngx_http_hybrid_token_identify(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx);
+ngx_int_t ngx_http_hybrid_policy_body(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx);
+ngx_int_t ngx_http_hybrid_policy_model(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx);
+ngx_uint_t ngx_http_hybrid_policy_may_use(ngx_http_hybrid_client_t *client,
+    ngx_hybrid_model_t *model);
+ngx_uint_t ngx_http_hybrid_policy_egress(ngx_http_hybrid_client_t *client,
+    ngx_http_hybrid_backend_t *backend);
+
+ngx_int_t ngx_http_hybrid_refuse(ngx_http_hybrid_ctx_t *ctx, ngx_int_t status,
+    const char *reason, const char *message);
+ngx_int_t ngx_http_hybrid_refusal_header(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx);
+ngx_int_t ngx_http_hybrid_refusal_body(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, ngx_chain_t *in, ngx_chain_t **out);
+ngx_table_elt_t *ngx_http_hybrid_add_header(ngx_http_request_t *r,
+    const char *key, ngx_str_t *value);
+
+/* route */
+
+ngx_int_t ngx_http_hybrid_body_init(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx);
+void ngx_http_hybrid_body_scan(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, ngx_chain_t *in);
+ngx_int_t ngx_http_hybrid_body_splice(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, ngx_str_t *name);
+
+ngx_int_t ngx_http_hybrid_route_init(ngx_conf_t *cf,
+    ngx_http_hybrid_main_conf_t *hmcf);
+ngx_int_t ngx_http_hybrid_route_find(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx);
+ngx_uint_t ngx_http_hybrid_backend_has(ngx_http_hybrid_backend_t *backend,
+    ngx_hybrid_model_t *model, ngx_http_hybrid_rename_t **rename);
+ngx_int_t ngx_http_hybrid_list_handler(ngx_http_request_t *r);
+
+ngx_int_t ngx_http_hybrid_request_init(ngx_conf_t *cf,
+    ngx_http_hybrid_main_conf_t *hmcf);
+ngx_int_t ngx_http_hybrid_request_present(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_candidate_t *cand);
+void ngx_http_hybrid_request_restore(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx);
+ngx_uint_t ngx_http_hybrid_request_plain(ngx_http_hybrid_candidate_t *cand);
+
+ngx_int_t ngx_http_hybrid_balancer_init(ngx_conf_t *cf,
+    ngx_http_upstream_srv_conf_t *uscf);
+
+char *ngx_http_hybrid_credential(ngx_conf_t *cf,
+    ngx_http_hybrid_backend_t *backend);
+
+/* limit */
+
+ngx_int_t ngx_http_hybrid_limit_reserve(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx);
+void ngx_http_hybrid_limit_detach(ngx_http_hybrid_ctx_t *ctx);
+ngx_int_t ngx_http_hybrid_lease_init_worker(
+    ngx_http_hybrid_main_conf_t *hmcf, ngx_cycle_t *cycle);
+
+/* stats */
+
+void ngx_http_hybrid_stats_log(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx);
+ngx_int_t ngx_http_hybrid_flush_init_worker(
+    ngx_http_hybrid_main_conf_t *hmcf, ngx_cycle_t *cycle);
+ngx_int_t ngx_http_hybrid_status_handler(ngx_http_request_t *r);
+
+
+extern ngx_module_t  ngx_http_hybrid_module;
+
+
+#endif /* _NGX_HTTP_HYBRID_MODULE_H_INCLUDED_ */

@@ -1,0 +1,318 @@
+
+/*
+ * Copyright (C) the ngx_hybrid_module authors
+ */
+
+
+#include "ngx_http_hybrid_module.h"
+
+
+typedef enum {
+    ngx_http_hybrid_var_client = 0,
+    ngx_http_hybrid_var_auth,
+    ngx_http_hybrid_var_model,
+    ngx_http_hybrid_var_verb,
+    ngx_http_hybrid_var_backend,
+    ngx_http_hybrid_var_backends,
+    ngx_http_hybrid_var_host,
+    ngx_http_hybrid_var_authorization,
+    ngx_http_hybrid_var_reason,
+    ngx_http_hybrid_var_ttft,
+    ngx_http_hybrid_var_queue_time
+} ngx_http_hybrid_var_e;
+
+
+static ngx_int_t ngx_http_hybrid_variable(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_http_hybrid_backend_t *ngx_http_hybrid_variable_backend(
+    ngx_http_hybrid_ctx_t *ctx);
+static void ngx_http_hybrid_variable_verb(ngx_http_hybrid_ctx_t *ctx,
+    ngx_str_t *value);
+static ngx_int_t ngx_http_hybrid_variable_backends(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, ngx_str_t *value);
+static ngx_int_t ngx_http_hybrid_variable_msec(ngx_http_request_t *r,
+    ngx_msec_t ms, ngx_str_t *value);
+static ngx_int_t ngx_http_hybrid_variable_ttft(ngx_http_request_t *r,
+    ngx_str_t *value);
+
+
+/*
+ * Not cacheable where the value changes with every try, or becomes known
+ * only later than something may ask for it.
+ */
+
+static ngx_http_variable_t  ngx_http_hybrid_vars[] = {
+
+    { ngx_string("hybrid_client"), NULL, ngx_http_hybrid_variable,
+      ngx_http_hybrid_var_client, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("hybrid_auth"), NULL, ngx_http_hybrid_variable,
+      ngx_http_hybrid_var_auth, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("hybrid_model"), NULL, ngx_http_hybrid_variable,
+      ngx_http_hybrid_var_model, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("hybrid_verb"), NULL, ngx_http_hybrid_variable,
+      ngx_http_hybrid_var_verb, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("hybrid_backend"), NULL, ngx_http_hybrid_variable,
+      ngx_http_hybrid_var_backend, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("hybrid_backends"), NULL, ngx_http_hybrid_variable,
+      ngx_http_hybrid_var_backends, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("hybrid_host"), NULL, ngx_http_hybrid_variable,
+      ngx_http_hybrid_var_host, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("hybrid_authorization"), NULL, ngx_http_hybrid_variable,
+      ngx_http_hybrid_var_authorization, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("hybrid_reason"), NULL, ngx_http_hybrid_variable,
+      ngx_http_hybrid_var_reason, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("hybrid_ttft"), NULL, ngx_http_hybrid_variable,
+      ngx_http_hybrid_var_ttft, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("hybrid_queue_time"), NULL, ngx_http_hybrid_variable,
+      ngx_http_hybrid_var_queue_time, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+      ngx_http_null_variable
+};
+
+
+ngx_int_t
+ngx_http_hybrid_add_variables(ngx_conf_t *cf)
+{
+    ngx_http_variable_t  *var, *v;
+
+    for (v = ngx_http_hybrid_vars; v->name.len; v++) {
+
+        var = ngx_http_add_variable(cf, &v->name, v->flags);
+        if (var == NULL) {
+            return NGX_ERROR;
+        }
+
+        var->get_handler = v->get_handler;
+        var->data = v->data;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_hybrid_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
+    uintptr_t data)
+{
+    ngx_int_t                   rc;
+    ngx_str_t                   value;
+    ngx_http_hybrid_ctx_t      *ctx;
+    ngx_http_hybrid_backend_t  *backend;
+
+    ctx = ngx_http_hybrid_get_ctx(r);
+
+    ngx_str_null(&value);
+    rc = NGX_OK;
+
+    if (ctx) {
+
+        switch (data) {
+
+        case ngx_http_hybrid_var_client:
+            if (ctx->client) {
+                value = ctx->client->name;
+            }
+
+            break;
+
+        case ngx_http_hybrid_var_auth:
+            if (ctx->client) {
+                ngx_str_set(&value, "token");
+            }
+
+            break;
+
+        case ngx_http_hybrid_var_model:
+            value = ctx->model.brief;
+            break;
+
+        case ngx_http_hybrid_var_verb:
+            ngx_http_hybrid_variable_verb(ctx, &value);
+            break;
+
+        case ngx_http_hybrid_var_backend:
+            if (ctx->tries) {
+                value = ctx->candidates[ctx->current].backend->name;
+            }
+
+            break;
+
+        case ngx_http_hybrid_var_backends:
+            rc = ngx_http_hybrid_variable_backends(r, ctx, &value);
+            break;
+
+        case ngx_http_hybrid_var_host:
+            backend = ngx_http_hybrid_variable_backend(ctx);
+            if (backend) {
+                value = backend->host;
+            }
+
+            break;
+
+        case ngx_http_hybrid_var_authorization:
+            backend = ngx_http_hybrid_variable_backend(ctx);
+
+            /* only for a request that is being built for this backend */
+
+            if (backend && ctx->presented && ctx->u) {
+                value = backend->authorization;
+            }
+
+            break;
+
+        case ngx_http_hybrid_var_reason:
+            value = ctx->reason.len ? ctx->reason : ctx->fallback;
+            break;
+
+        case ngx_http_hybrid_var_ttft:
+            rc = ngx_http_hybrid_variable_ttft(r, &value);
+            break;
+
+        default: /* ngx_http_hybrid_var_queue_time */
+            rc = ngx_http_hybrid_variable_msec(r, ctx->queue_time, &value);
+            break;
+        }
+    }
+
+    if (rc != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (value.len == 0) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    v->data = value.data;
+    v->len = value.len;
+    v->valid = 1;
+    v->no_cacheable = 1;
+    v->not_found = 0;
+
+    return NGX_OK;
+}
+
+
+static ngx_http_hybrid_backend_t *
+ngx_http_hybrid_variable_backend(ngx_http_hybrid_ctx_t *ctx)
+{
+    return ctx->candidates ? ctx->candidates[ctx->current].backend : NULL;
+}
+
+
+static void
+ngx_http_hybrid_variable_verb(ngx_http_hybrid_ctx_t *ctx, ngx_str_t *value)
+{
+    if (ctx->endpoint == NULL) {
+        return;
+    }
+
+    switch (ctx->endpoint->verb) {
+
+    case NGX_HTTP_HYBRID_VERB_INFERENCE:
+        ngx_str_set(value, "inference");
+        break;
+
+    case NGX_HTTP_HYBRID_VERB_READ:
+        ngx_str_set(value, "read");
+        break;
+
+    default: /* NGX_HTTP_HYBRID_VERB_ADMIN */
+        ngx_str_set(value, "admin");
+        break;
+    }
+}
+
+
+static ngx_int_t
+ngx_http_hybrid_variable_backends(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, ngx_str_t *value)
+{
+    u_char                       *p;
+    size_t                        size;
+    ngx_uint_t                    i;
+    ngx_http_hybrid_candidate_t  *cand;
+
+    size = 0;
+    cand = ctx->candidates;
+
+    for (i = 0; i < ctx->ncandidates; i++) {
+        if (cand[i].tried) {
+            size += cand[i].backend->name.len + 1;
+        }
+    }
+
+    if (size == 0) {
+        return NGX_OK;
+    }
+
+    p = ngx_pnalloc(r->pool, size);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    value->data = p;
+
+    for (i = 0; i < ctx->ncandidates; i++) {
+        if (cand[i].tried) {
+            p = ngx_cpymem(p, cand[i].backend->name.data,
+                           cand[i].backend->name.len);
+            *p++ = ',';
+        }
+    }
+
+    value->len = p - value->data - 1;
+
+    return NGX_OK;
+}
+
+
+/* seconds with milliseconds, as nginx's own times */
+
+static ngx_int_t
+ngx_http_hybrid_variable_msec(ngx_http_request_t *r, ngx_msec_t ms,
+    ngx_str_t *value)
+{
+    value->data = ngx_pnalloc(r->pool, NGX_TIME_T_LEN + 4);
+    if (value->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    value->len = ngx_sprintf(value->data, "%T.%03M", (time_t) ms / 1000,
+                             ms % 1000)
+                 - value->data;
+
+    return NGX_OK;
+}
+
+
+/* from the last try's start to the header of its answer */
+
+static ngx_int_t
+ngx_http_hybrid_variable_ttft(ngx_http_request_t *r, ngx_str_t *value)
+{
+    ngx_http_upstream_state_t  *state;
+
+    if (r->upstream_states == NULL || r->upstream_states->nelts == 0) {
+        return NGX_OK;
+    }
+
+    state = r->upstream_states->elts;
+    state += r->upstream_states->nelts - 1;
+
+    if (state->header_time == (ngx_msec_t) -1) {
+        return NGX_OK;
+    }
+
+    return ngx_http_hybrid_variable_msec(r, state->header_time, value);
+}

@@ -1,0 +1,29 @@
+
+/*
+ * Copyright (C) the ngx_hybrid_module authors
+ *
+ * The only place that looks at versions of nginx and of the libraries.
+ */
+
+
+#ifndef _NGX_HYBRID_COMPAT_H_INCLUDED_
+#define _NGX_HYBRID_COMPAT_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+
+
+#define NGX_HYBRID_VERSION  "0.1.0"
+
+
+/* header lists are linked since 1.23.0 */
+
+#if (nginx_version >= 1023000)
+#define ngx_hybrid_header_single(h)  (h)->next = NULL
+#else
+#define ngx_hybrid_header_single(h)
+#endif
+
+
+#endif /* _NGX_HYBRID_COMPAT_H_INCLUDED_ */

@@ -1,0 +1,135 @@
+
+/*
+ * Copyright (C) the ngx_hybrid_module authors
+ *
+ * The shared memory of one gateway: what its limits and statistics know, for
+ * all workers, kept over a reload.  Entries are found by name and never
+ * move or vanish, so that a worker may keep a pointer; all numbers are
+ * changed by atomic operations, the mutex is held only to add an entry.
+ */
+
+
+#ifndef _NGX_HYBRID_SHM_H_INCLUDED_
+#define _NGX_HYBRID_SHM_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include "ngx_hybrid_histogram.h"
+
+
+#define NGX_HYBRID_SHM_MIN     (512 * 1024)
+
+#define NGX_HYBRID_LABEL_MAX   64
+#define NGX_HYBRID_SERIES_KEY  (2 * NGX_HYBRID_LABEL_MAX + 264 + 2)
+
+
+typedef enum {
+    ngx_hybrid_outcome_ok = 0,
+    ngx_hybrid_outcome_client_error,   /* the backend said 4xx */
+    ngx_hybrid_outcome_backend_error,  /* the backend said 5xx, or nothing */
+    ngx_hybrid_outcome_broken,         /* a begun answer did not end */
+    ngx_hybrid_outcome_client_closed,
+    ngx_hybrid_outcome_unauthorized,   /* 401 */
+    ngx_hybrid_outcome_denied,         /* 400, 403, 404, 413, 415 */
+    ngx_hybrid_outcome_limited,        /* 429 */
+    ngx_hybrid_outcome_unavailable,    /* 503 */
+    ngx_hybrid_outcome_n
+} ngx_hybrid_outcome_e;
+
+
+/* counters of a series: outcomes, then these */
+
+#define NGX_HYBRID_COUNT_FALLBACKS  ngx_hybrid_outcome_n
+#define NGX_HYBRID_COUNTS           (ngx_hybrid_outcome_n + 1)
+
+
+typedef enum {
+    ngx_hybrid_timer_total = 0,
+    ngx_hybrid_timer_first_byte,
+    ngx_hybrid_timer_connect,
+    ngx_hybrid_timer_n
+} ngx_hybrid_timer_e;
+
+
+typedef struct {
+    ngx_atomic_t               counts[NGX_HYBRID_COUNTS];
+    ngx_atomic_t               sums[ngx_hybrid_timer_n];   /* microseconds */
+    ngx_atomic_t               buckets[ngx_hybrid_timer_n]
+                                      [NGX_HYBRID_HISTOGRAM_BUCKETS];
+} ngx_hybrid_numbers_t;
+
+
+/* numbers only grow; sent is what Redis has confirmed of them */
+
+typedef struct {
+    uint32_t                   hash;
+    u_short                    client;     /* lengths of the key's parts */
+    u_short                    backend;
+    u_short                    model;
+    u_char                     key[NGX_HYBRID_SERIES_KEY];
+    ngx_atomic_t               sequence;   /* of the flush in the making */
+    ngx_hybrid_numbers_t       now;
+    ngx_hybrid_numbers_t       sent;
+} ngx_hybrid_series_t;
+
+
+typedef struct ngx_hybrid_shm_client_s  ngx_hybrid_shm_client_t;
+
+struct ngx_hybrid_shm_client_s {
+    ngx_hybrid_shm_client_t   *next;
+    ngx_atomic_t               tat;       /* GCRA of this gateway alone */
+    ngx_atomic_t               lease;     /* credits from Redis, see lease.c */
+    ngx_atomic_t               dry;       /* no credit before, msec */
+    ngx_atomic_t               waits;     /* requests that waited for Redis */
+    ngx_atomic_t               refills;
+    ngx_atomic_t               local;     /* decided without Redis */
+    u_short                    len;
+    u_char                     name[NGX_HYBRID_LABEL_MAX];
+};
+
+
+typedef struct {
+    uint64_t                   magic;
+    uint64_t                   size;
+    u_char                     id[16];    /* this gateway's, random hex */
+    ngx_hybrid_shm_client_t   *clients;
+    ngx_atomic_t               flush_due; /* msec */
+    ngx_atomic_t               redis_failures;
+    ngx_atomic_t               flushes;
+    ngx_uint_t                 max;       /* series there is room for */
+    ngx_atomic_t               nseries;
+    ngx_uint_t                 nslots;
+    ngx_atomic_t              *slots;     /* index of the series + 1 */
+    ngx_hybrid_series_t       *series;
+} ngx_hybrid_shm_sh_t;
+
+
+typedef struct {
+    ngx_hybrid_shm_sh_t       *sh;
+    ngx_slab_pool_t           *shpool;
+} ngx_hybrid_shm_t;
+
+
+/* old: that of the running configuration, whose memory is gone on with */
+ngx_int_t ngx_hybrid_shm_init(ngx_hybrid_shm_t *shm, ngx_shm_zone_t *zone,
+    ngx_hybrid_shm_t *old);
+
+/* NULL: no memory left in the zone */
+ngx_hybrid_shm_client_t *ngx_hybrid_shm_client(ngx_hybrid_shm_t *shm,
+    ngx_str_t *name);
+
+/*
+ * The series of a (client, backend, model), made when it is new.  When there
+ * is no room for another, that of the model "other", at last that of
+ * ("other", "other", "other"), which always exists.
+ */
+ngx_hybrid_series_t *ngx_hybrid_shm_series(ngx_hybrid_shm_t *shm,
+    ngx_str_t *client, ngx_str_t *backend, ngx_str_t *model);
+
+/* the parts of a series' key */
+void ngx_hybrid_series_labels(ngx_hybrid_series_t *series, ngx_str_t *client,
+    ngx_str_t *backend, ngx_str_t *model);
+
+
+#endif /* _NGX_HYBRID_SHM_H_INCLUDED_ */

@@ -1,0 +1,187 @@
+
+/*
+ * Copyright (C) the ngx_hybrid_module authors
+ *
+ * hiredis on nginx's event loop.  Events are level-triggered because hiredis
+ * reads at most 16 KB a call.  After redisAsyncHandleRead() or -Write() the
+ * context may be freed: only rd, which outlives it, is looked at.
+ */
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_event.h>
+#include "ngx_hybrid_redis.h"
+
+
+static void ngx_hybrid_redis_read_handler(ngx_event_t *rev);
+static void ngx_hybrid_redis_write_handler(ngx_event_t *wev);
+static void ngx_hybrid_redis_add_read(void *data);
+static void ngx_hybrid_redis_del_read(void *data);
+static void ngx_hybrid_redis_add_write(void *data);
+static void ngx_hybrid_redis_del_write(void *data);
+static void ngx_hybrid_redis_cleanup(void *data);
+
+
+ngx_int_t
+ngx_hybrid_redis_attach(ngx_hybrid_redis_t *rd, redisAsyncContext *ac)
+{
+    ngx_connection_t  *c;
+
+    c = ngx_get_connection(ac->c.fd, rd->log);
+    if (c == NULL) {
+        return NGX_ERROR;
+    }
+
+    c->data = rd;
+    c->log = rd->log;
+    c->read->log = rd->log;
+    c->write->log = rd->log;
+    c->read->handler = ngx_hybrid_redis_read_handler;
+    c->write->handler = ngx_hybrid_redis_write_handler;
+
+    rd->connection = c;
+    rd->ac = ac;
+
+    ac->ev.data = rd;
+    ac->ev.addRead = ngx_hybrid_redis_add_read;
+    ac->ev.delRead = ngx_hybrid_redis_del_read;
+    ac->ev.addWrite = ngx_hybrid_redis_add_write;
+    ac->ev.delWrite = ngx_hybrid_redis_del_write;
+    ac->ev.cleanup = ngx_hybrid_redis_cleanup;
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_hybrid_redis_read_handler(ngx_event_t *rev)
+{
+    ngx_connection_t    *c = rev->data;
+    ngx_hybrid_redis_t  *rd = c->data;
+
+    redisAsyncHandleRead(rd->ac);
+}
+
+
+static void
+ngx_hybrid_redis_write_handler(ngx_event_t *wev)
+{
+    ngx_connection_t    *c = wev->data;
+    ngx_hybrid_redis_t  *rd = c->data;
+
+    rd->writing = 1;
+
+    redisAsyncHandleWrite(rd->ac);
+
+    rd->writing = 0;
+}
+
+
+static void
+ngx_hybrid_redis_add_read(void *data)
+{
+    ngx_hybrid_redis_t  *rd = data;
+
+    ngx_event_t  *rev;
+
+    rev = rd->connection->read;
+
+    if (!rev->active) {
+        (void) ngx_add_event(rev, NGX_READ_EVENT, NGX_LEVEL_EVENT);
+    }
+}
+
+
+static void
+ngx_hybrid_redis_del_read(void *data)
+{
+    ngx_hybrid_redis_t  *rd = data;
+
+    ngx_event_t  *rev;
+
+    rev = rd->connection->read;
+
+    if (rev->active) {
+        (void) ngx_del_event(rev, NGX_READ_EVENT, 0);
+    }
+}
+
+
+static void
+ngx_hybrid_redis_add_write(void *data)
+{
+    ngx_hybrid_redis_t  *rd = data;
+
+    ngx_event_t  *wev;
+
+    wev = rd->connection->write;
+
+    if (wev->active) {
+        return;
+    }
+
+    /*
+     * A connected socket is nearly always writable: all commands of a turn
+     * of the event loop leave in one write at its end, without asking the
+     * kernel twice.  Only when that write was short we wait for the socket.
+     */
+
+    if ((rd->ac->c.flags & REDIS_CONNECTED) && !rd->writing) {
+        ngx_post_event(wev, &ngx_posted_events);
+        return;
+    }
+
+    (void) ngx_add_event(wev, NGX_WRITE_EVENT, NGX_LEVEL_EVENT);
+}
+
+
+static void
+ngx_hybrid_redis_del_write(void *data)
+{
+    ngx_hybrid_redis_t  *rd = data;
+
+    ngx_event_t  *wev;
+
+    wev = rd->connection->write;
+
+    if (wev->posted) {
+        ngx_delete_posted_event(wev);
+    }
+
+    if (wev->active) {
+        (void) ngx_del_event(wev, NGX_WRITE_EVENT, 0);
+    }
+}
+
+
+static void
+ngx_hybrid_redis_cleanup(void *data)
+{
+    ngx_hybrid_redis_t  *rd = data;
+
+    redisAsyncContext  *ac;
+
+    ac = rd->ac;
+
+    if (ac == NULL) {
+        return;
+    }
+
+    /* closes the socket: hiredis must not close its number again */
+
+    ngx_close_connection(rd->connection);
+
+    rd->connection = NULL;
+    rd->ac = NULL;
+
+    ac->c.fd = -1;
+    ac->ev.data = NULL;
+    ac->ev.addRead = NULL;
+    ac->ev.delRead = NULL;
+    ac->ev.addWrite = NULL;
+    ac->ev.delWrite = NULL;
+    ac->ev.cleanup = NULL;
+
+    ngx_hybrid_redis_gone(rd);
+}

@@ -1,0 +1,508 @@
+
+/*
+ * Copyright (C) the ngx_hybrid_module authors
+ *
+ * The balancer behind "proxy_pass https://hybrid": it goes through the
+ * candidates of a request, and within each lets the upstream of its backend
+ * choose peers.  That upstream's own balancer, keepalive, max_fails and zone
+ * work as if it were proxied to directly: it is initialized with its own
+ * data, and gets and frees its own peers.
+ *
+ * When the request goes to another candidate, it is built anew for it: Host,
+ * path, credential, body, with or without TLS.
+ */
+
+
+#include "ngx_http_hybrid_module.h"
+#include <netinet/tcp.h>
+
+
+static ngx_int_t ngx_http_hybrid_balancer_init_peer(ngx_http_request_t *r,
+    ngx_http_upstream_srv_conf_t *us);
+static ngx_int_t ngx_http_hybrid_balancer_get(ngx_peer_connection_t *pc,
+    void *data);
+static ngx_int_t ngx_http_hybrid_balancer_candidate(ngx_http_request_t *r,
+    ngx_peer_connection_t *pc, ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_candidate_t *cand);
+static ngx_int_t ngx_http_hybrid_balancer_init_candidate(
+    ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_candidate_t *cand);
+static ngx_int_t ngx_http_hybrid_balancer_build(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_candidate_t *cand);
+static void ngx_http_hybrid_balancer_set_tries(ngx_peer_connection_t *pc,
+    ngx_http_hybrid_ctx_t *ctx, ngx_uint_t tried);
+static void ngx_http_hybrid_balancer_free(ngx_peer_connection_t *pc,
+    void *data, ngx_uint_t state);
+static void ngx_http_hybrid_balancer_reason(ngx_http_hybrid_ctx_t *ctx,
+    ngx_peer_connection_t *pc, ngx_uint_t status);
+#if (NGX_SSL || NGX_COMPAT)
+static ngx_int_t ngx_http_hybrid_balancer_set_session(
+    ngx_peer_connection_t *pc, void *data);
+static void ngx_http_hybrid_balancer_save_session(ngx_peer_connection_t *pc,
+    void *data);
+#endif
+static ngx_int_t ngx_http_hybrid_balancer_output(void *data, ngx_chain_t *in);
+static void ngx_http_hybrid_balancer_tune(ngx_connection_t *c,
+    ngx_peer_connection_t *pc);
+
+
+ngx_int_t
+ngx_http_hybrid_balancer_init(ngx_conf_t *cf,
+    ngx_http_upstream_srv_conf_t *uscf)
+{
+    uscf->peer.init = ngx_http_hybrid_balancer_init_peer;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_hybrid_balancer_init_peer(ngx_http_request_t *r,
+    ngx_http_upstream_srv_conf_t *us)
+{
+    ngx_http_upstream_t    *u;
+    ngx_http_hybrid_ctx_t  *ctx;
+
+    ctx = ngx_http_hybrid_get_ctx(r);
+
+    if (ctx == NULL || ctx->candidates == NULL || r != r->main) {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "\"proxy_pass https://hybrid\" without "
+                      "\"hybrid_access\" in this location");
+        return NGX_ERROR;
+    }
+
+    /* the first request has been built */
+
+    ngx_http_hybrid_request_restore(r, ctx);
+
+    u = r->upstream;
+    ctx->u = u;
+
+    /* the credential is not shown before its backend has been chosen */
+
+    if (!ngx_http_hybrid_request_plain(ctx->built)) {
+        ctx->built = NULL;
+    }
+
+    u->peer.data = ctx;
+    u->peer.get = ngx_http_hybrid_balancer_get;
+    u->peer.free = ngx_http_hybrid_balancer_free;
+#if (NGX_SSL || NGX_COMPAT)
+    u->peer.set_session = ngx_http_hybrid_balancer_set_session;
+    u->peer.save_session = ngx_http_hybrid_balancer_save_session;
+#endif
+
+    ngx_http_hybrid_balancer_set_tries(&u->peer, ctx, 0);
+
+    if (u->output.output_filter == ngx_chain_writer) {
+        u->output.output_filter = ngx_http_hybrid_balancer_output;
+        u->output.filter_ctx = u;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_hybrid_balancer_get(ngx_peer_connection_t *pc, void *data)
+{
+    ngx_http_hybrid_ctx_t  *ctx = data;
+
+    ngx_int_t                     rc;
+    ngx_uint_t                    i;
+    ngx_http_request_t           *r;
+    ngx_http_hybrid_candidate_t  *cand;
+
+    r = ctx->request;
+
+    pc->cached = 0;
+    pc->connection = NULL;
+
+    for (i = 0; i < ctx->ncandidates; i++) {
+
+        cand = &ctx->candidates[i];
+
+        if (cand->spent) {
+            continue;
+        }
+
+        rc = ngx_http_hybrid_balancer_candidate(r, pc, ctx, cand);
+
+        if (rc == NGX_BUSY) {
+            cand->spent = 1;
+
+            if (ctx->fallback.len == 0) {
+                ngx_str_set(&ctx->fallback, "no_live");
+            }
+
+            continue;
+        }
+
+        if (rc != NGX_OK && rc != NGX_DONE) {
+            return rc;
+        }
+
+        if (i == 0) {
+
+            /* another path of the first choice is no fallback */
+
+            ngx_str_null(&ctx->fallback);
+        }
+
+        ctx->current = i;
+        ctx->tries++;
+        cand->tried = 1;
+
+        ngx_http_hybrid_balancer_set_tries(pc, ctx, 1);
+
+        return rc;
+    }
+
+    if (ctx->tries == 0) {
+        ctx->no_live = 1;
+    }
+
+    pc->tries = 0;
+    pc->name = &ctx->conf->upstream->host;
+
+    return NGX_BUSY;
+}
+
+
+static ngx_int_t
+ngx_http_hybrid_balancer_candidate(ngx_http_request_t *r,
+    ngx_peer_connection_t *pc, ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_candidate_t *cand)
+{
+    ngx_int_t             rc;
+    ngx_http_upstream_t  *u;
+
+    u = r->upstream;
+
+    /* the last gate before the prompt leaves */
+
+    if (!ngx_http_hybrid_policy_egress(ctx->client, cand->backend)) {
+        ngx_log_error(NGX_LOG_ALERT, pc->log, 0,
+                      "candidate \"%V\" is not allowed for client \"%V\"",
+                      &cand->backend->name, &ctx->client->name);
+        return NGX_BUSY;
+    }
+
+    if (!cand->initialized
+        && ngx_http_hybrid_balancer_init_candidate(r, ctx, cand) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    pc->tries = cand->tries;
+
+    rc = cand->get(pc, cand->data);
+
+    cand->tries = pc->tries;
+
+    if (rc != NGX_OK && rc != NGX_DONE) {
+        return rc;
+    }
+
+    /* a stale status would be taken for this peer's answer */
+
+    u->headers_in.status_n = 0;
+
+    u->ssl = cand->backend->ssl;
+    u->schema = cand->backend->schema;
+    u->ssl_name = cand->backend->host;
+
+    if (ctx->built != cand
+        && ngx_http_hybrid_balancer_build(r, ctx, cand) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return rc;
+}
+
+
+static ngx_int_t
+ngx_http_hybrid_balancer_init_candidate(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_candidate_t *cand)
+{
+    ngx_int_t               rc;
+    ngx_peer_connection_t  *pc, save;
+
+    pc = &r->upstream->peer;
+    save = *pc;
+
+    /* round robin uses what it finds here again */
+
+    pc->data = NULL;
+
+    rc = cand->backend->upstream->peer.init(r, cand->backend->upstream);
+
+    cand->data = pc->data;
+    cand->get = pc->get;
+    cand->free = pc->free;
+    cand->tries = pc->tries;
+
+    pc->data = save.data;
+    pc->get = save.get;
+    pc->free = save.free;
+    pc->tries = save.tries;
+
+#if (NGX_SSL || NGX_COMPAT)
+    cand->set_session = pc->set_session;
+    cand->save_session = pc->save_session;
+    pc->set_session = save.set_session;
+    pc->save_session = save.save_session;
+#endif
+
+    cand->initialized = 1;
+
+    return rc;
+}
+
+
+static ngx_int_t
+ngx_http_hybrid_balancer_build(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_candidate_t *cand)
+{
+    ngx_int_t             rc;
+    ngx_http_upstream_t  *u;
+
+    u = r->upstream;
+
+    /* variables of the request ask which candidate it is for */
+
+    ctx->current = cand - ctx->candidates;
+
+    rc = ngx_http_hybrid_request_present(r, ctx, cand);
+
+    if (rc == NGX_OK) {
+        u->request_bufs = r->request_body ? r->request_body->bufs : NULL;
+        rc = u->create_request(r);
+    }
+
+    ngx_http_hybrid_request_restore(r, ctx);
+
+    return rc;
+}
+
+
+/*
+ * nginx asks again while there are tries, and passes a bad status on when
+ * there is none but the current one.
+ */
+
+static void
+ngx_http_hybrid_balancer_set_tries(ngx_peer_connection_t *pc,
+    ngx_http_hybrid_ctx_t *ctx, ngx_uint_t current)
+{
+    ngx_uint_t                    i, tries, max;
+    ngx_http_hybrid_candidate_t  *cand;
+
+    if (ctx->endpoint->verb == NGX_HTTP_HYBRID_VERB_ADMIN) {
+        pc->tries = ctx->tries <= 1 ? current : 0;
+        return;
+    }
+
+    tries = 0;
+
+    for (i = 0; i < ctx->ncandidates; i++) {
+        cand = &ctx->candidates[i];
+
+        if (!cand->spent) {
+            tries += cand->initialized ? cand->tries : 1;
+        }
+    }
+
+    max = ctx->u->conf->next_upstream_tries;
+
+    if (max) {
+        max += current;
+        tries = ngx_min(tries, max > ctx->tries ? max - ctx->tries : 0);
+    }
+
+    pc->tries = tries;
+}
+
+
+static void
+ngx_http_hybrid_balancer_free(ngx_peer_connection_t *pc, void *data,
+    ngx_uint_t state)
+{
+    ngx_http_hybrid_ctx_t  *ctx = data;
+
+    ngx_uint_t                    status, stale;
+    ngx_http_hybrid_candidate_t  *cand;
+
+    cand = &ctx->candidates[ctx->current];
+    status = 0;
+    stale = 0;
+
+    if (state & (NGX_PEER_FAILED|NGX_PEER_NEXT)) {
+
+        status = ctx->u->headers_in.status_n;
+
+        /* an idle connection that the backend had closed says nothing */
+
+        stale = pc->cached && status == 0
+                && !(pc->connection && pc->connection->read->timedout);
+
+        if (!stale) {
+            ngx_http_hybrid_balancer_reason(ctx, pc, status);
+        }
+    }
+
+    /*
+     * The machine has spoken: its other paths would say the same, and its
+     * path has not failed.
+     */
+
+    if (status == NGX_HTTP_NOT_FOUND
+        || status == NGX_HTTP_TOO_MANY_REQUESTS
+        || status == NGX_HTTP_SERVICE_UNAVAILABLE)
+    {
+        state = NGX_PEER_NEXT;
+        cand->spent = 1;
+    }
+
+    pc->tries = cand->tries;
+
+    cand->free(pc, cand->data, state);
+
+    cand->tries = pc->tries;
+
+    if (stale) {
+        cand->tries++;
+    }
+
+    if (cand->tries == 0) {
+        cand->spent = 1;
+    }
+
+    ngx_http_hybrid_balancer_set_tries(pc, ctx, 0);
+}
+
+
+static void
+ngx_http_hybrid_balancer_reason(ngx_http_hybrid_ctx_t *ctx,
+    ngx_peer_connection_t *pc, ngx_uint_t status)
+{
+    u_char            *p;
+    ngx_connection_t  *c;
+
+    if (ctx->fallback.len) {
+        return;
+    }
+
+    if (status) {
+        p = ngx_pnalloc(ctx->request->pool, sizeof("http_000"));
+        if (p) {
+            ctx->fallback.data = p;
+            ctx->fallback.len = ngx_sprintf(p, "http_%03ui", status % 1000)
+                                - p;
+        }
+
+        return;
+    }
+
+    c = pc->connection;
+
+    if (c && (c->read->timedout || c->write->timedout)) {
+        ngx_str_set(&ctx->fallback, "timeout");
+
+    } else {
+        ngx_str_set(&ctx->fallback, "error");
+    }
+}
+
+
+#if (NGX_SSL || NGX_COMPAT)
+
+static ngx_int_t
+ngx_http_hybrid_balancer_set_session(ngx_peer_connection_t *pc, void *data)
+{
+    ngx_http_hybrid_ctx_t  *ctx = data;
+
+    ngx_http_hybrid_candidate_t  *cand;
+
+    cand = &ctx->candidates[ctx->current];
+
+    return cand->set_session ? cand->set_session(pc, cand->data) : NGX_OK;
+}
+
+
+static void
+ngx_http_hybrid_balancer_save_session(ngx_peer_connection_t *pc, void *data)
+{
+    ngx_http_hybrid_ctx_t  *ctx = data;
+
+    ngx_http_hybrid_candidate_t  *cand;
+
+    cand = &ctx->candidates[ctx->current];
+
+    if (cand->save_session) {
+        cand->save_session(pc, cand->data);
+    }
+}
+
+#endif
+
+
+static ngx_int_t
+ngx_http_hybrid_balancer_output(void *data, ngx_chain_t *in)
+{
+    ngx_http_upstream_t  *u = data;
+
+    ngx_connection_t  *c;
+
+    c = u->peer.connection;
+
+    if (c->tcp_nodelay == NGX_TCP_NODELAY_UNSET) {
+        ngx_http_hybrid_balancer_tune(c, &u->peer);
+    }
+
+    return ngx_chain_writer(&u->writer, in);
+}
+
+
+/*
+ * Once a connection.  A body that is written in pieces would wait for a
+ * delayed acknowledgement, 40 ms; and a tunnel that died silently is noticed
+ * after a minute instead of two hours.
+ */
+
+static void
+ngx_http_hybrid_balancer_tune(ngx_connection_t *c, ngx_peer_connection_t *pc)
+{
+#if (NGX_HAVE_KEEPALIVE_TUNABLE)
+    int  idle = 30, interval = 10, count = 3;
+#endif
+
+    if (pc->sockaddr && pc->sockaddr->sa_family == AF_UNIX) {
+        c->tcp_nodelay = NGX_TCP_NODELAY_DISABLED;
+        return;
+    }
+
+    /* failures only cost what is tuned here */
+
+    if (ngx_tcp_nodelay(c) != NGX_OK) {
+        c->tcp_nodelay = NGX_TCP_NODELAY_DISABLED;
+        return;
+    }
+
+#if (NGX_HAVE_KEEPALIVE_TUNABLE)
+
+    if (!pc->so_keepalive) {
+        return;
+    }
+
+    (void) setsockopt(c->fd, IPPROTO_TCP, TCP_KEEPIDLE,
+                      (const void *) &idle, sizeof(int));
+    (void) setsockopt(c->fd, IPPROTO_TCP, TCP_KEEPINTVL,
+                      (const void *) &interval, sizeof(int));
+    (void) setsockopt(c->fd, IPPROTO_TCP, TCP_KEEPCNT,
+                      (const void *) &count, sizeof(int));
+
+#endif
+}

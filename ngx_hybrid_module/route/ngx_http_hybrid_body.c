@@ -1,0 +1,352 @@
+
+/*
+ * Copyright (C) the ngx_hybrid_module authors
+ *
+ * The request body: scanned as it arrives, and rewritten where a backend
+ * knows the model by another name.
+ */
+
+
+#include "ngx_http_hybrid_module.h"
+
+
+static ngx_int_t ngx_http_hybrid_body_splice_memory(ngx_http_request_t *r,
+    off_t start, off_t end, ngx_str_t *name, ngx_chain_t **out);
+static ngx_int_t ngx_http_hybrid_body_splice_file(ngx_http_request_t *r,
+    off_t start, off_t end, ngx_str_t *name, ngx_chain_t **out);
+static ngx_chain_t *ngx_http_hybrid_body_link(ngx_http_request_t *r,
+    ngx_chain_t **ll, u_char *pos, u_char *last);
+static ngx_int_t ngx_http_hybrid_body_copy(ngx_http_request_t *r,
+    ngx_temp_file_t *tf, ngx_chain_t *in, off_t from, off_t to, u_char *buf);
+
+
+#define NGX_HTTP_HYBRID_COPY_SIZE  65536
+
+
+static ngx_hybrid_json_key_t  ngx_http_hybrid_body_keys[] = {
+    { ngx_string("model"), NGX_HYBRID_MODEL_MAX },
+    { ngx_string("name"), NGX_HYBRID_MODEL_MAX },
+    { ngx_string("source"), NGX_HYBRID_MODEL_MAX },
+    { ngx_string("destination"), NGX_HYBRID_MODEL_MAX },
+    { ngx_string("from"), NGX_HYBRID_MODEL_MAX },
+    { ngx_string("keep_alive"), 32 }
+};
+
+
+ngx_int_t
+ngx_http_hybrid_body_init(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
+{
+    ngx_http_hybrid_body_t  *body;
+
+    body = ngx_palloc(r->pool, sizeof(ngx_http_hybrid_body_t));
+
+    if (body == NULL
+        || ngx_hybrid_json_init(&body->json, ngx_http_hybrid_body_keys,
+                                NGX_HTTP_HYBRID_KEYS, body->values,
+                                body->arena, NGX_HTTP_HYBRID_ARENA)
+           != NGX_OK)
+    {
+        return ngx_http_hybrid_refuse(ctx, NGX_HTTP_INTERNAL_SERVER_ERROR,
+                                      "internal", "internal error");
+    }
+
+    ctx->body = body;
+
+    return NGX_OK;
+}
+
+
+/*
+ * Called with every piece before nginx spills it to disk; the buffers are
+ * used again, so nothing points into them afterwards.  A fault is refused
+ * when the body has been read: returning an error here would leave the
+ * answer to nginx.
+ */
+
+void
+ngx_http_hybrid_body_scan(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
+    ngx_chain_t *in)
+{
+    ngx_buf_t    *b;
+    ngx_chain_t  *cl;
+
+    for (cl = in; cl; cl = cl->next) {
+        b = cl->buf;
+
+        if (b->last > b->pos) {
+            (void) ngx_hybrid_json_feed(&ctx->body->json, b->pos,
+                                        b->last - b->pos);
+        }
+    }
+}
+
+
+/*
+ * Puts another name in place of the model's.  The new body is left in
+ * r->request_body->bufs and its length in content_length_n, the caller
+ * keeps the old ones.
+ */
+
+ngx_int_t
+ngx_http_hybrid_body_splice(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
+    ngx_str_t *name)
+{
+    off_t                     start, end;
+    ngx_int_t                 rc;
+    ngx_chain_t              *out;
+    ngx_hybrid_json_value_t  *value;
+
+    value = &ctx->body->values[NGX_HTTP_HYBRID_KEY_MODEL];
+
+    if (value->type != NGX_HYBRID_JSON_T_STRING) {
+        value = &ctx->body->values[NGX_HTTP_HYBRID_KEY_NAME];
+    }
+
+    if (value->type != NGX_HYBRID_JSON_T_STRING
+        || r->request_body == NULL || r->request_body->bufs == NULL)
+    {
+        return NGX_ERROR;
+    }
+
+    /* inside of the quotes: the new name needs no escapes */
+
+    start = value->start + 1;
+    end = value->end - 1;
+
+    if (r->request_body->temp_file) {
+        rc = ngx_http_hybrid_body_splice_file(r, start, end, name, &out);
+
+    } else {
+        rc = ngx_http_hybrid_body_splice_memory(r, start, end, name, &out);
+    }
+
+    if (rc != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    r->request_body->bufs = out;
+    r->headers_in.content_length_n += (off_t) name->len - (end - start);
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_hybrid_body_splice_memory(ngx_http_request_t *r, off_t start,
+    off_t end, ngx_str_t *name, ngx_chain_t **out)
+{
+    off_t         at, size, from;
+    ngx_buf_t    *b;
+    ngx_uint_t    named;
+    ngx_chain_t  *cl, **ll;
+
+    ll = out;
+    at = 0;
+    named = 0;
+
+    for (cl = r->request_body->bufs; cl; cl = cl->next) {
+        b = cl->buf;
+        size = b->last - b->pos;
+
+        if (at < start && size) {
+
+            if (ngx_http_hybrid_body_link(r, ll, b->pos,
+                                          b->pos + ngx_min(size, start - at))
+                == NULL)
+            {
+                return NGX_ERROR;
+            }
+
+            ll = &(*ll)->next;
+        }
+
+        if (!named && at + size >= start) {
+
+            if (ngx_http_hybrid_body_link(r, ll, name->data,
+                                          name->data + name->len)
+                == NULL)
+            {
+                return NGX_ERROR;
+            }
+
+            ll = &(*ll)->next;
+            named = 1;
+        }
+
+        if (at + size > end) {
+            from = ngx_max(end - at, 0);
+
+            if (ngx_http_hybrid_body_link(r, ll, b->pos + from, b->last)
+                == NULL)
+            {
+                return NGX_ERROR;
+            }
+
+            ll = &(*ll)->next;
+        }
+
+        at += size;
+    }
+
+    *ll = NULL;
+
+    return NGX_OK;
+}
+
+
+/* a retry rewinds to start, so it must be pos */
+
+static ngx_chain_t *
+ngx_http_hybrid_body_link(ngx_http_request_t *r, ngx_chain_t **ll,
+    u_char *pos, u_char *last)
+{
+    ngx_buf_t    *b;
+    ngx_chain_t  *cl;
+
+    b = ngx_calloc_buf(r->pool);
+    cl = ngx_alloc_chain_link(r->pool);
+
+    if (b == NULL || cl == NULL) {
+        return NULL;
+    }
+
+    b->start = pos;
+    b->pos = pos;
+    b->last = last;
+    b->end = last;
+    b->memory = 1;
+
+    cl->buf = b;
+    cl->next = NULL;
+    *ll = cl;
+
+    return cl;
+}
+
+
+/*
+ * nginx rewinds the one file buffer of a body to offset zero when it tries
+ * again, so a spooled body is written anew as one file and not cut into
+ * ranges.  Memory stays bounded whatever the body's size.
+ */
+
+static ngx_int_t
+ngx_http_hybrid_body_splice_file(ngx_http_request_t *r, off_t start,
+    off_t end, ngx_str_t *name, ngx_chain_t **out)
+{
+    u_char                    *buf;
+    ngx_buf_t                 *b;
+    ngx_chain_t               *in, *cl;
+    ngx_temp_file_t           *tf;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+    tf = ngx_pcalloc(r->pool, sizeof(ngx_temp_file_t));
+    b = ngx_calloc_buf(r->pool);
+    cl = ngx_alloc_chain_link(r->pool);
+
+    if (tf == NULL || b == NULL || cl == NULL) {
+        return NGX_ERROR;
+    }
+
+    tf->file.fd = NGX_INVALID_FILE;
+    tf->file.log = r->connection->log;
+    tf->path = clcf->client_body_temp_path;
+    tf->pool = r->pool;
+    tf->log_level = NGX_LOG_INFO;
+
+    if (ngx_create_temp_file(&tf->file, tf->path, tf->pool, 0, 1, 0)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    buf = ngx_alloc(NGX_HTTP_HYBRID_COPY_SIZE, r->connection->log);
+    if (buf == NULL) {
+        return NGX_ERROR;
+    }
+
+    in = r->request_body->bufs;
+
+    if (ngx_http_hybrid_body_copy(r, tf, in, 0, start, buf) != NGX_OK
+        || ngx_write_file(&tf->file, name->data, name->len, tf->offset)
+           != (ssize_t) name->len)
+    {
+        ngx_free(buf);
+        return NGX_ERROR;
+    }
+
+    tf->offset += name->len;
+
+    if (ngx_http_hybrid_body_copy(r, tf, in, end, NGX_MAX_OFF_T_VALUE, buf)
+        != NGX_OK)
+    {
+        ngx_free(buf);
+        return NGX_ERROR;
+    }
+
+    ngx_free(buf);
+
+    b->in_file = 1;
+    b->file = &tf->file;
+    b->file_pos = 0;
+    b->file_last = tf->offset;
+
+    cl->buf = b;
+    cl->next = NULL;
+    *out = cl;
+
+    return NGX_OK;
+}
+
+
+/* bytes [from, to) of the body to the end of the file */
+
+static ngx_int_t
+ngx_http_hybrid_body_copy(ngx_http_request_t *r, ngx_temp_file_t *tf,
+    ngx_chain_t *in, off_t from, off_t to, u_char *buf)
+{
+    off_t       at, size, pos, last;
+    u_char     *data;
+    ssize_t     n;
+    ngx_buf_t  *b;
+
+    at = 0;
+
+    for ( /* void */ ; in; in = in->next) {
+        b = in->buf;
+        size = b->in_file ? b->file_last - b->file_pos : b->last - b->pos;
+
+        pos = ngx_max(from - at, 0);
+        last = ngx_min(to - at, size);
+
+        while (pos < last) {
+
+            n = (ssize_t) ngx_min(last - pos, NGX_HTTP_HYBRID_COPY_SIZE);
+
+            if (b->in_file) {
+                data = buf;
+                n = ngx_read_file(b->file, buf, n, b->file_pos + pos);
+
+                if (n <= 0) {
+                    return NGX_ERROR;
+                }
+
+            } else {
+                data = b->pos + pos;
+            }
+
+            if (ngx_write_file(&tf->file, data, n, tf->offset) != n) {
+                return NGX_ERROR;
+            }
+
+            tf->offset += n;
+            pos += n;
+        }
+
+        at += size;
+    }
+
+    return NGX_OK;
+}

@@ -1,0 +1,168 @@
+
+/*
+ * Copyright (C) the ngx_hybrid_module authors
+ *
+ * How we prove to a backend who we are.  The headers are added when the
+ * backend has been chosen, and to its requests only.
+ */
+
+
+#include "ngx_http_hybrid_conf.h"
+
+
+static char *ngx_http_hybrid_credential_add(ngx_conf_t *cf,
+    ngx_http_hybrid_backend_t *backend, ngx_str_t *name, ngx_str_t *file,
+    const char *before);
+static char *ngx_http_hybrid_credential_args(ngx_conf_t *cf, ngx_uint_t n);
+
+
+/* the arguments of a "credential" line */
+
+char *
+ngx_http_hybrid_credential(ngx_conf_t *cf, ngx_http_hybrid_backend_t *backend)
+{
+    ngx_str_t        *value, name;
+    ngx_uint_t        i;
+    ngx_table_elt_t  *h;
+
+    value = cf->args->elts;
+
+    if (ngx_strcmp(value[1].data, "none") == 0) {
+        return ngx_http_hybrid_credential_args(cf, 1);
+    }
+
+    if (ngx_strcmp(value[1].data, "bearer") == 0) {
+
+        ngx_str_set(&name, "Authorization");
+
+        if (ngx_http_hybrid_credential_args(cf, 2) != NGX_CONF_OK
+            || ngx_http_hybrid_credential_add(cf, backend, &name, &value[2],
+                                              "Bearer ")
+               != NGX_CONF_OK)
+        {
+            return NGX_CONF_ERROR;
+        }
+
+        h = backend->credentials.elts;
+        backend->authorization = h[0].value;
+
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_strcmp(value[1].data, "header") == 0) {
+
+        if (ngx_http_hybrid_credential_args(cf, 3) != NGX_CONF_OK) {
+            return NGX_CONF_ERROR;
+        }
+
+        for (i = 0; i < value[2].len; i++) {
+            if (!((value[2].data[i] >= 'a' && value[2].data[i] <= 'z')
+                  || (value[2].data[i] >= 'A' && value[2].data[i] <= 'Z')
+                  || (value[2].data[i] >= '0' && value[2].data[i] <= '9')
+                  || value[2].data[i] == '-'))
+            {
+                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                                   "invalid header name \"%V\"", &value[2]);
+                return NGX_CONF_ERROR;
+            }
+        }
+
+        return ngx_http_hybrid_credential_add(cf, backend, &value[2],
+                                              &value[3], "");
+    }
+
+    if (ngx_strcmp(value[1].data, "access") == 0) {
+
+        if (ngx_http_hybrid_credential_args(cf, 3) != NGX_CONF_OK) {
+            return NGX_CONF_ERROR;
+        }
+
+        ngx_str_set(&name, "CF-Access-Client-Id");
+
+        if (ngx_http_hybrid_credential_add(cf, backend, &name, &value[2], "")
+            != NGX_CONF_OK)
+        {
+            return NGX_CONF_ERROR;
+        }
+
+        ngx_str_set(&name, "CF-Access-Client-Secret");
+
+        return ngx_http_hybrid_credential_add(cf, backend, &name, &value[3],
+                                              "");
+    }
+
+    if (ngx_strcmp(value[1].data, "gce") == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"credential gce\" is not available in this "
+                           "version");
+        return NGX_CONF_ERROR;
+    }
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                       "invalid credential \"%V\", it must be \"none\", "
+                       "\"bearer\", \"header\", \"access\" or \"gce\"",
+                       &value[1]);
+
+    return NGX_CONF_ERROR;
+}
+
+
+static char *
+ngx_http_hybrid_credential_args(ngx_conf_t *cf, ngx_uint_t n)
+{
+    ngx_str_t  *value;
+
+    if (cf->args->nelts == n + 1) {
+        return NGX_CONF_OK;
+    }
+
+    value = cf->args->elts;
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                       "invalid number of arguments in \"credential %V\"",
+                       &value[1]);
+
+    return NGX_CONF_ERROR;
+}
+
+
+static char *
+ngx_http_hybrid_credential_add(ngx_conf_t *cf,
+    ngx_http_hybrid_backend_t *backend, ngx_str_t *name, ngx_str_t *file,
+    const char *before)
+{
+    size_t            len;
+    u_char           *p;
+    ngx_str_t         secret;
+    ngx_table_elt_t  *h;
+
+    if (ngx_http_hybrid_conf_secret(cf, file, &secret) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    /* in the room that the secret came in: it is wiped as a whole */
+
+    len = ngx_strlen(before);
+
+    if (len) {
+        ngx_memmove(secret.data + len, secret.data, secret.len);
+        ngx_memcpy(secret.data, before, len);
+        secret.len += len;
+    }
+
+    h = ngx_array_push(&backend->credentials);
+    p = ngx_pnalloc(cf->pool, name->len);
+
+    if (h == NULL || p == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    h->key = *name;
+    h->value = secret;
+    h->lowcase_key = p;
+    ngx_strlow(p, name->data, name->len);
+    h->hash = ngx_hash_key(p, name->len);
+    ngx_hybrid_header_single(h);
+
+    return NGX_CONF_OK;
+}

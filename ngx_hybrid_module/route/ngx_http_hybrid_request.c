@@ -1,0 +1,287 @@
+
+/*
+ * Copyright (C) the ngx_hybrid_module authors
+ *
+ * What a backend is shown.  The proxy module builds its request from the
+ * fields of r, so these are replaced while it does that, and put back for
+ * variables and logs: an allow-list of the client's headers and ours, a
+ * constant path, no query, the body for this backend.
+ */
+
+
+#include "ngx_http_hybrid_module.h"
+
+
+static ngx_int_t ngx_http_hybrid_request_headers(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_candidate_t *cand);
+static ngx_int_t ngx_http_hybrid_request_uri(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_candidate_t *cand);
+
+
+/*
+ * No Accept-Encoding: answers are looked into.  No Origin: a browser's page
+ * is not who asks.  No Cookie, no Cf-*, no X-Forwarded-*: the backend has no
+ * use for them, and some are credentials.
+ */
+
+static ngx_str_t  ngx_http_hybrid_request_allowed[] = {
+    ngx_string("accept"),
+    ngx_string("accept-language"),
+    ngx_string("anthropic-beta"),
+    ngx_string("anthropic-version"),
+    ngx_string("content-type"),
+    ngx_string("idempotency-key"),
+    ngx_string("openai-beta"),
+    ngx_string("traceparent"),
+    ngx_string("tracestate"),
+    ngx_string("user-agent"),
+    ngx_string("x-request-id"),
+    ngx_null_string
+};
+
+
+ngx_int_t
+ngx_http_hybrid_request_present(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_candidate_t *cand)
+{
+    if (!ctx->presented) {
+        ctx->presented = 1;
+
+        ctx->headers = r->headers_in.headers;
+        ctx->uri = r->uri;
+        ctx->args = r->args;
+        ctx->length = r->headers_in.content_length_n;
+        ctx->bufs = r->request_body ? r->request_body->bufs : NULL;
+        ctx->unparsed_uri = r->valid_unparsed_uri;
+        ctx->quoted_uri = r->quoted_uri;
+    }
+
+    r->valid_unparsed_uri = 0;
+    r->quoted_uri = 0;
+    ngx_str_null(&r->args);
+
+    if (ngx_http_hybrid_request_headers(r, ctx, cand) != NGX_OK
+        || ngx_http_hybrid_request_uri(r, ctx, cand) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    if (cand->rename && ctx->body
+        && ngx_http_hybrid_body_splice(r, ctx, &cand->rename->name) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    ctx->built = cand;
+
+    return NGX_OK;
+}
+
+
+/*
+ * Whether the request may be built before the backend has been chosen: one
+ * that holds a credential never is.
+ */
+
+ngx_uint_t
+ngx_http_hybrid_request_plain(ngx_http_hybrid_candidate_t *cand)
+{
+    return cand->backend->credentials.nelts == 0;
+}
+
+
+void
+ngx_http_hybrid_request_restore(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx)
+{
+    if (!ctx->presented) {
+        return;
+    }
+
+    ctx->presented = 0;
+
+    r->headers_in.headers = ctx->headers;
+    r->headers_in.content_length_n = ctx->length;
+    r->uri = ctx->uri;
+    r->args = ctx->args;
+    r->valid_unparsed_uri = ctx->unparsed_uri;
+    r->quoted_uri = ctx->quoted_uri;
+
+    if (r->request_body) {
+        r->request_body->bufs = ctx->bufs;
+    }
+}
+
+
+static ngx_int_t
+ngx_http_hybrid_request_headers(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_candidate_t *cand)
+{
+    ngx_uint_t                  i;
+    ngx_list_t                 *list;
+    ngx_list_part_t            *part;
+    ngx_table_elt_t            *h, *out;
+    ngx_http_hybrid_backend_t  *backend;
+
+    list = &ctx->filtered;
+
+    if (ngx_list_init(list, r->pool, 8, sizeof(ngx_table_elt_t)) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    part = &ctx->headers.part;
+    h = part->elts;
+
+    for (i = 0; /* void */ ; i++) {
+
+        if (i >= part->nelts) {
+            if (part->next == NULL) {
+                break;
+            }
+
+            part = part->next;
+            h = part->elts;
+            i = 0;
+        }
+
+        if (ngx_hash_find(&ctx->conf->headers, h[i].hash, h[i].lowcase_key,
+                          h[i].key.len)
+            == NULL)
+        {
+            continue;
+        }
+
+        out = ngx_list_push(list);
+        if (out == NULL) {
+            return NGX_ERROR;
+        }
+
+        *out = h[i];
+    }
+
+    backend = cand->backend;
+
+    if (backend->egress == NGX_HTTP_HYBRID_EGRESS_LOCAL) {
+
+        out = ngx_list_push(list);
+        if (out == NULL) {
+            return NGX_ERROR;
+        }
+
+        ngx_str_set(&out->key, "X-Hybrid-Client");
+        out->lowcase_key = (u_char *) "x-hybrid-client";
+        out->hash = ngx_hash_key(out->lowcase_key, out->key.len);
+        out->value = ctx->client->name;
+        ngx_hybrid_header_single(out);
+    }
+
+    h = backend->credentials.elts;
+
+    for (i = 0; i < backend->credentials.nelts; i++) {
+
+        out = ngx_list_push(list);
+        if (out == NULL) {
+            return NGX_ERROR;
+        }
+
+        *out = h[i];
+    }
+
+    /*
+     * A list's last part points to itself when it is the first one: it must
+     * be taken over by the list that is pushed to afterwards.
+     */
+
+    r->headers_in.headers = *list;
+
+    if (list->last == &list->part) {
+        r->headers_in.headers.last = &r->headers_in.headers.part;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_hybrid_request_uri(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_candidate_t *cand)
+{
+    u_char                     *p;
+    ngx_str_t                   path, tail;
+    ngx_http_hybrid_backend_t  *backend;
+
+    backend = cand->backend;
+    path = ctx->path;
+    ngx_str_null(&tail);
+
+    if (cand->rename
+        && ctx->endpoint->model == ngx_http_hybrid_model_path)
+    {
+        path = ctx->endpoint->path;
+        tail = cand->rename->name;
+    }
+
+    if (backend->base.len == 0 && tail.len == 0) {
+        r->uri = path;
+        return NGX_OK;
+    }
+
+    /* a cloud's base path stands for the "/v1" of its API */
+
+    if (backend->base.len && backend->api == ngx_http_hybrid_api_openai) {
+        path.data += sizeof("/v1") - 1;
+        path.len -= sizeof("/v1") - 1;
+    }
+
+    p = ngx_pnalloc(r->pool, backend->base.len + path.len + tail.len);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    r->uri.data = p;
+
+    p = ngx_cpymem(p, backend->base.data, backend->base.len);
+    p = ngx_cpymem(p, path.data, path.len);
+    p = ngx_cpymem(p, tail.data, tail.len);
+
+    r->uri.len = p - r->uri.data;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_hybrid_request_init(ngx_conf_t *cf, ngx_http_hybrid_main_conf_t *hmcf)
+{
+    ngx_str_t        *name;
+    ngx_array_t       names;
+    ngx_hash_key_t   *hk;
+    ngx_hash_init_t   hash;
+
+    if (ngx_array_init(&names, cf->temp_pool, 16, sizeof(ngx_hash_key_t))
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    for (name = ngx_http_hybrid_request_allowed; name->len; name++) {
+        hk = ngx_array_push(&names);
+        if (hk == NULL) {
+            return NGX_ERROR;
+        }
+
+        hk->key = *name;
+        hk->key_hash = ngx_hash_key(name->data, name->len);
+        hk->value = (void *) 1;
+    }
+
+    hash.hash = &hmcf->headers;
+    hash.key = ngx_hash_key;
+    hash.max_size = 512;
+    hash.bucket_size = ngx_align(64, ngx_cacheline_size);
+    hash.name = "hybrid_headers_hash";
+    hash.pool = cf->pool;
+    hash.temp_pool = NULL;
+
+    return ngx_hash_init(&hash, names.elts, names.nelts);
+}

@@ -1,0 +1,96 @@
+
+/*
+ * Copyright (C) the ngx_hybrid_module authors
+ *
+ * Series in Redis and how they are shown.
+ *
+ * A series is the hash "<prefix>{<client>}:stat:<backend>:<model>" with
+ *
+ *     c<n>        requests by outcome, then fallbacks
+ *     s<t>        sum of timer t, microseconds
+ *     b<t>.<i>    requests in bucket i of timer t's histogram
+ *     g<gateway>  the last sequence that this gateway has added
+ *
+ * and the set "<prefix>stats" holds the keys of all series.  Both live for
+ * NGX_HTTP_HYBRID_SERIES_TTL after they were last written.
+ */
+
+
+#ifndef _NGX_HTTP_HYBRID_STATS_H_INCLUDED_
+#define _NGX_HTTP_HYBRID_STATS_H_INCLUDED_
+
+
+#include "ngx_http_hybrid_module.h"
+
+
+/* 14 days in msec */
+#define NGX_HTTP_HYBRID_SERIES_TTL  1209600000
+
+/* the longest key, but for the prefix */
+#define NGX_HTTP_HYBRID_SERIES_KEY  (NGX_HYBRID_SERIES_KEY + 256)
+
+
+typedef enum {
+    ngx_http_hybrid_field_count = 0,
+    ngx_http_hybrid_field_sum,
+    ngx_http_hybrid_field_bucket
+} ngx_http_hybrid_field_e;
+
+
+typedef struct ngx_http_hybrid_flush_s  ngx_http_hybrid_flush_t;
+
+
+/* what is shown: copied from shared memory, or added up from Redis */
+
+typedef struct {
+    ngx_str_t                  client;
+    ngx_str_t                  backend;
+    ngx_str_t                  model;
+    ngx_hybrid_numbers_t      *numbers;
+} ngx_http_hybrid_row_t;
+
+
+typedef struct {
+    ngx_http_request_t            *request;
+    ngx_http_hybrid_main_conf_t   *conf;
+    ngx_array_t                    rows;    /* ngx_http_hybrid_row_t */
+    ngx_uint_t                     all;     /* gateways, else this one */
+} ngx_http_hybrid_view_t;
+
+
+/* writes the key at p; returns what follows it */
+u_char *ngx_http_hybrid_series_key(ngx_str_t *prefix,
+    ngx_hybrid_series_t *series, ngx_str_t *key, u_char *p);
+
+/* adds the key to the set of all */
+ngx_int_t ngx_http_hybrid_series_announce(ngx_http_hybrid_main_conf_t *hmcf,
+    ngx_str_t *key);
+void ngx_http_hybrid_series_index(ngx_http_hybrid_main_conf_t *hmcf,
+    ngx_str_t *key, u_char *p);
+
+/* the labels of a key; NGX_ERROR: not the key of a series */
+ngx_int_t ngx_http_hybrid_series_parse(ngx_str_t *prefix, ngx_str_t *key,
+    ngx_http_hybrid_row_t *row);
+
+/* adds a field of a series' hash to numbers; unknown fields are no error */
+void ngx_http_hybrid_series_add(ngx_hybrid_numbers_t *numbers,
+    ngx_str_t *field, ngx_str_t *value);
+
+/*
+ * Starts to add up the series of all gateways.  NGX_OK: done is called with
+ * whether it succeeded, from a callback: it must only post.
+ */
+typedef void (*ngx_http_hybrid_merge_pt)(ngx_http_request_t *r,
+    ngx_uint_t ok);
+ngx_int_t ngx_http_hybrid_merge(ngx_http_hybrid_view_t *view,
+    ngx_http_hybrid_merge_pt done);
+
+/* NULL: no memory */
+ngx_chain_t *ngx_http_hybrid_view_json(ngx_http_hybrid_view_t *view);
+ngx_chain_t *ngx_http_hybrid_view_prometheus(ngx_http_hybrid_view_t *view);
+
+extern ngx_str_t  ngx_http_hybrid_outcome_names[];
+extern ngx_str_t  ngx_http_hybrid_timer_names[];
+
+
+#endif /* _NGX_HTTP_HYBRID_STATS_H_INCLUDED_ */
