@@ -307,6 +307,7 @@ struct ngx_http_hybrid_ctx_s {
     ngx_msec_t                         queue_time;
 
     ngx_uint_t                         loss;   /* limits without Redis */
+    void                              *view;   /* of the status page */
 
     unsigned                           scanning:1;
     unsigned                           entering:1;

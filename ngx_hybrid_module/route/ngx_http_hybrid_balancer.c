@@ -319,7 +319,8 @@ ngx_http_hybrid_balancer_set_tries(ngx_peer_connection_t *pc,
 
     if (max) {
         max += current;
-        tries = ngx_min(tries, max > ctx->tries ? max - ctx->tries : 0);
+        max = max > ctx->tries ? max - ctx->tries : 0;
+        tries = ngx_min(tries, max);
     }
 
     pc->tries = tries;

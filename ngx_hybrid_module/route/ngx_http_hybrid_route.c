@@ -24,7 +24,7 @@ static ngx_int_t ngx_http_hybrid_route_check(ngx_conf_t *cf,
     ngx_http_hybrid_route_t *route);
 static ngx_int_t ngx_http_hybrid_route_sort(ngx_conf_t *cf,
     ngx_http_hybrid_main_conf_t *hmcf);
-static int ngx_libc_cdecl ngx_http_hybrid_route_compare(const void *one,
+static ngx_int_t ngx_http_hybrid_route_compare(const void *one,
     const void *two);
 static ngx_int_t ngx_http_hybrid_route_any(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx);
@@ -508,7 +508,7 @@ ngx_http_hybrid_route_sort(ngx_conf_t *cf, ngx_http_hybrid_main_conf_t *hmcf)
 }
 
 
-static int ngx_libc_cdecl
+static ngx_int_t
 ngx_http_hybrid_route_compare(const void *one, const void *two)
 {
     ngx_int_t                 rc;
@@ -520,7 +520,7 @@ ngx_http_hybrid_route_compare(const void *one, const void *two)
     rc = ngx_hybrid_pattern_compare(&b->pattern, &a->pattern);
 
     if (rc) {
-        return (int) rc;
+        return rc;
     }
 
     /* equal patterns become neighbours */

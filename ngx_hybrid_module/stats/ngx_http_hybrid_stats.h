@@ -43,6 +43,7 @@ typedef struct ngx_http_hybrid_flush_s  ngx_http_hybrid_flush_t;
 /* what is shown: copied from shared memory, or added up from Redis */
 
 typedef struct {
+    ngx_str_t                  key;      /* in Redis */
     ngx_str_t                  client;
     ngx_str_t                  backend;
     ngx_str_t                  model;
@@ -55,6 +56,7 @@ typedef struct {
     ngx_http_hybrid_main_conf_t   *conf;
     ngx_array_t                    rows;    /* ngx_http_hybrid_row_t */
     ngx_uint_t                     all;     /* gateways, else this one */
+    ngx_http_cleanup_t            *cleanup; /* while Redis is asked */
 } ngx_http_hybrid_view_t;
 
 
@@ -80,14 +82,14 @@ void ngx_http_hybrid_series_add(ngx_hybrid_numbers_t *numbers,
  * Starts to add up the series of all gateways.  NGX_OK: done is called with
  * whether it succeeded, from a callback: it must only post.
  */
-typedef void (*ngx_http_hybrid_merge_pt)(ngx_http_request_t *r,
+typedef void (*ngx_http_hybrid_merge_pt)(ngx_http_hybrid_view_t *view,
     ngx_uint_t ok);
 ngx_int_t ngx_http_hybrid_merge(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_merge_pt done);
 
 /* NULL: no memory */
-ngx_chain_t *ngx_http_hybrid_view_json(ngx_http_hybrid_view_t *view);
-ngx_chain_t *ngx_http_hybrid_view_prometheus(ngx_http_hybrid_view_t *view);
+ngx_buf_t *ngx_http_hybrid_view_json(ngx_http_hybrid_view_t *view);
+ngx_buf_t *ngx_http_hybrid_view_prometheus(ngx_http_hybrid_view_t *view);
 
 extern ngx_str_t  ngx_http_hybrid_outcome_names[];
 extern ngx_str_t  ngx_http_hybrid_timer_names[];

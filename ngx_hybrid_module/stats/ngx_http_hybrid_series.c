@@ -1,0 +1,194 @@
+
+/*
+ * Copyright (C) the ngx_hybrid_module authors
+ *
+ * Keys and fields of a series in Redis, see ngx_http_hybrid_stats.h.
+ */
+
+
+#include "ngx_http_hybrid_stats.h"
+
+
+#define NGX_HTTP_HYBRID_SERIES_MARK  "}:stat:"
+
+
+ngx_str_t  ngx_http_hybrid_outcome_names[] = {
+    ngx_string("ok"),
+    ngx_string("client_error"),
+    ngx_string("backend_error"),
+    ngx_string("broken"),
+    ngx_string("client_closed"),
+    ngx_string("unauthorized"),
+    ngx_string("denied"),
+    ngx_string("limited"),
+    ngx_string("unavailable")
+};
+
+
+ngx_str_t  ngx_http_hybrid_timer_names[] = {
+    ngx_string("request_duration"),
+    ngx_string("time_to_first_byte"),
+    ngx_string("connect")
+};
+
+
+u_char *
+ngx_http_hybrid_series_key(ngx_str_t *prefix, ngx_hybrid_series_t *series,
+    ngx_str_t *key, u_char *p)
+{
+    ngx_str_t  client, backend, model;
+
+    ngx_hybrid_series_labels(series, &client, &backend, &model);
+
+    key->data = p;
+    p = ngx_sprintf(p, "%V{%V" NGX_HTTP_HYBRID_SERIES_MARK "%V:%V", prefix,
+                    &client, &backend, &model);
+    key->len = p - key->data;
+
+    return p;
+}
+
+
+/* p has room for the prefix and "stats" */
+
+void
+ngx_http_hybrid_series_index(ngx_http_hybrid_main_conf_t *hmcf,
+    ngx_str_t *key, u_char *p)
+{
+    key->data = p;
+    key->len = ngx_sprintf(p, "%Vstats", &hmcf->redis_conf->prefix) - p;
+}
+
+
+ngx_int_t
+ngx_http_hybrid_series_announce(ngx_http_hybrid_main_conf_t *hmcf,
+    ngx_str_t *key)
+{
+    u_char     *p;
+    ngx_int_t   rc;
+    ngx_str_t   argv[3];
+
+    p = ngx_alloc(hmcf->redis_conf->prefix.len + sizeof("stats"),
+                  ngx_cycle->log);
+    if (p == NULL) {
+        return NGX_DECLINED;
+    }
+
+    ngx_str_set(&argv[0], "SADD");
+    ngx_http_hybrid_series_index(hmcf, &argv[1], p);
+    argv[2] = *key;
+
+    rc = ngx_hybrid_redis_command(hmcf->redis, 3, argv, NULL, NULL);
+
+    ngx_free(p);
+
+    return rc;
+}
+
+
+ngx_int_t
+ngx_http_hybrid_series_parse(ngx_str_t *prefix, ngx_str_t *key,
+    ngx_http_hybrid_row_t *row)
+{
+    size_t   len;
+    u_char  *p, *last, *end;
+
+    p = key->data;
+    last = p + key->len;
+
+    if (key->len <= prefix->len + 1
+        || ngx_memcmp(p, prefix->data, prefix->len) != 0
+        || p[prefix->len] != '{')
+    {
+        return NGX_ERROR;
+    }
+
+    p += prefix->len + 1;
+    end = ngx_strlchr(p, last, '}');
+    len = sizeof(NGX_HTTP_HYBRID_SERIES_MARK) - 1;
+
+    if (end == NULL || (size_t) (last - end) <= len
+        || ngx_memcmp(end, NGX_HTTP_HYBRID_SERIES_MARK, len) != 0)
+    {
+        return NGX_ERROR;
+    }
+
+    row->client.data = p;
+    row->client.len = end - p;
+
+    p = end + len;
+    end = ngx_strlchr(p, last, ':');
+
+    if (end == NULL) {
+        return NGX_ERROR;
+    }
+
+    row->backend.data = p;
+    row->backend.len = end - p;
+
+    row->model.data = end + 1;
+    row->model.len = last - end - 1;
+
+    return NGX_OK;
+}
+
+
+void
+ngx_http_hybrid_series_add(ngx_hybrid_numbers_t *numbers, ngx_str_t *field,
+    ngx_str_t *value)
+{
+    u_char     *p, *last, *dot;
+    ngx_int_t   n, i, t;
+
+    if (field->len < 2) {
+        return;
+    }
+
+    n = ngx_atoi(value->data, value->len);
+
+    if (n == NGX_ERROR) {
+        return;
+    }
+
+    p = field->data + 1;
+    last = field->data + field->len;
+
+    switch (field->data[0]) {
+
+    case 'c':
+        i = ngx_atoi(p, last - p);
+
+        if (i >= 0 && i < NGX_HYBRID_COUNTS) {
+            numbers->counts[i] += n;
+        }
+
+        return;
+
+    case 's':
+        t = ngx_atoi(p, last - p);
+
+        if (t >= 0 && t < ngx_hybrid_timer_n) {
+            numbers->sums[t] += n;
+        }
+
+        return;
+
+    case 'b':
+        dot = ngx_strlchr(p, last, '.');
+
+        if (dot == NULL) {
+            return;
+        }
+
+        t = ngx_atoi(p, dot - p);
+        i = ngx_atoi(dot + 1, last - dot - 1);
+
+        if (t >= 0 && t < ngx_hybrid_timer_n
+            && i >= 0 && i < NGX_HYBRID_HISTOGRAM_BUCKETS)
+        {
+            numbers->buckets[t][i] += n;
+        }
+
+        return;
+    }
+}
