@@ -57,8 +57,8 @@ static ngx_int_t ngx_hybrid_redis_send(ngx_hybrid_redis_t *rd,
 static ngx_int_t ngx_hybrid_redis_send_script(ngx_hybrid_redis_t *rd,
     ngx_hybrid_redis_op_t *op, ngx_uint_t argc, ngx_str_t *argv,
     const char *command, ngx_str_t *what);
-static void ngx_hybrid_redis_reply(redisAsyncContext *ac, void *reply,
-    void *data);
+static void ngx_hybrid_redis_reply(redisAsyncContext *ac, void *data,
+    void *privdata);
 static void ngx_hybrid_redis_eval_text(ngx_hybrid_redis_t *rd,
     ngx_hybrid_redis_op_t *op);
 static ngx_uint_t ngx_hybrid_redis_is_away(redisReply *reply);

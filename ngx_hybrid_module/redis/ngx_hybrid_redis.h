@@ -23,7 +23,7 @@
 
 typedef struct {
     ngx_str_t                  address;    /* as configured, for the log */
-    u_char                    *host;       /* IP literal or unix path, with \0 */
+    u_char                    *host;       /* IP literal or path, with \0 */
     in_port_t                  port;       /* 0: a unix path */
     ngx_str_t                  username;
     ngx_str_t                  password;
