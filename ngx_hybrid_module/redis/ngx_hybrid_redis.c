@@ -90,6 +90,10 @@ ngx_hybrid_redis_create(ngx_hybrid_redis_conf_t *conf, ngx_cycle_t *cycle)
     rd->reconnect.log = cycle->log;
     rd->reconnect.cancelable = 1;
 
+    /* the time is still that of the master, before it read the configuration */
+
+    ngx_time_update();
+
     ngx_hybrid_redis_connect(rd);
 
     return rd;
