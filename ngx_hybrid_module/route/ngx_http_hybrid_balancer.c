@@ -79,8 +79,6 @@ ngx_http_hybrid_balancer_init_peer(ngx_http_request_t *r,
     u = r->upstream;
     ctx->u = u;
 
-    /* the credential is not shown before its backend has been chosen */
-
     if (!ngx_http_hybrid_request_plain(ctx->built)) {
         ctx->built = NULL;
     }

@@ -78,10 +78,7 @@ ngx_http_hybrid_request_present(ngx_http_request_t *r,
 }
 
 
-/*
- * Whether the request may be built before the backend has been chosen: one
- * that holds a credential never is.
- */
+/* whether the request that was built first is all that the backend needs */
 
 ngx_uint_t
 ngx_http_hybrid_request_plain(ngx_http_hybrid_candidate_t *cand)
@@ -175,9 +172,14 @@ ngx_http_hybrid_request_headers(ngx_http_request_t *r,
         ngx_hybrid_header_single(out);
     }
 
+    /*
+     * Not in the first request, which is built before the balancer is there:
+     * another "proxy_pass" in this location must not get a credential.
+     */
+
     h = backend->credentials.elts;
 
-    for (i = 0; i < backend->credentials.nelts; i++) {
+    for (i = 0; ctx->u && i < backend->credentials.nelts; i++) {
 
         out = ngx_list_push(list);
         if (out == NULL) {
