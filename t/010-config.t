@@ -1,0 +1,312 @@
+# Every message that "nginx -t" can give for our directives.
+
+# nothing to wait for: nginx has ended when its log is read
+BEGIN { $ENV{TEST_NGINX_SLEEP} = 0.001 }
+
+use Test::Nginx::Socket;
+use HybridBlocks;
+use File::Temp 'tempdir';
+
+my $dir = tempdir(CLEANUP => 1);
+my $sha = 'sha256:' . '0a' x 32;
+my $long = 'x' x 65;
+my $backend = 'hybrid_backend b { pass http://127.0.0.1:1; models m; }';
+
+# The files that secrets come from.
+my %file = (good => "secret\n", empty => '', blank => "\n", lines => "a\nb\n",
+            space => "a b\n", control => "a\x01\n", big => 'x' x 8192);
+
+write_files(0600);
+
+# Files to include: the line of the fault, or of the block that has it.
+%file = ('client.conf' => "models *;\n\ncolour blue;\n",
+         'block.conf' => "# one\nhybrid_client c {\nmodels *;\n}\n",
+         'backend.conf' => "\nhybrid_backend b {\npass https://u;\n}\n",
+         'route.conf' => "$backend\nhybrid_route\n* b\nx;\n");
+
+write_files(0644);
+
+sub write_files {
+    my ($mode) = @_;
+
+    for my $name (keys %file) {
+        open my $out, '>', "$dir/$name" or die "$dir/$name: $!";
+        print $out $file{$name};
+        chmod $mode, $out;
+    }
+}
+
+# what is in a block, with the rest of it
+sub in_client { "hybrid_client c { @{[token('c')]} models *; $_[0] }" }
+sub in_backend { "hybrid_backend b { pass http://127.0.0.1:1; $_[0] }" }
+sub credential { in_backend("credential $_[0];") }
+sub in_location { $backend, "location /here { $_[0] }" }
+
+sub later { qq("$_[0]" is not available in this version) }
+
+my $directive = '"%s" directive is duplicate';
+my $arguments = 'invalid number of arguments in "%s" directive';
+my $one_line = "secret file \"$dir/%s\" must hold one line of visible characters";
+
+# [ message => what http{} has, what server{} has ]
+my @refused = (
+
+# plain directives
+
+[ 'invalid zone size "many"' => 'hybrid_zone many;' ],
+[ 'hybrid_zone "511k" is too small, it must be at least 512k'
+  => 'hybrid_zone 511k;' ],
+[ '"hybrid_zone" directive is duplicate' => 'hybrid_zone 1m; hybrid_zone 1m;' ],
+[ qr/hybrid_zone of 512k is too small for 4000 clients: make it larger/
+  => join("\n", 'hybrid_zone 512k;',
+          map { client("client-$_") } 1 .. 4000) ],
+
+[ 'hybrid_redis needs an address, host:port or unix:path'
+  => 'hybrid_redis timeout=1s;' ],
+[ '"hybrid_redis" directive is duplicate'
+  => 'hybrid_redis 127.0.0.1:1; hybrid_redis 127.0.0.1:2;' ],
+[ 'a second Redis address "127.0.0.1:2" is not available in this version'
+  => 'hybrid_redis 127.0.0.1:1 127.0.0.1:2;' ],
+[ 'invalid port in Redis address "127.0.0.1:65536"'
+  => 'hybrid_redis 127.0.0.1:65536;' ],
+[ 'host not found in Redis address "no-such-host.invalid:1"'
+  => 'hybrid_redis no-such-host.invalid:1;' ],
+[ later('sentinel=main') => 'hybrid_redis 127.0.0.1:1 sentinel=main;' ],
+[ later('cluster') => 'hybrid_redis 127.0.0.1:1 cluster;' ],
+[ '"username=" needs "password_file="'
+  => 'hybrid_redis 127.0.0.1:1 username=u;' ],
+(map { [ qq(invalid parameter "$_") => "hybrid_redis 127.0.0.1:1 '$_';" ] }
+    'timeout=0', 'timeout=10001ms', 'timeout=soon', 'db=one', 'db=',
+    'prefix={a}', 'prefix=a b', 'foo=bar'),
+[ sprintf($one_line, 'empty')
+  => "hybrid_redis 127.0.0.1:1 password_file=$dir/empty;" ],
+
+[ later('hybrid_issuer') => 'hybrid_issuer a { issuer x; }' ],
+[ later('hybrid_clients') => 'hybrid_clients redis;' ],
+[ later('hybrid_shadow') => 'hybrid_shadow on;' ],
+[ later('hybrid_barrier') => 'hybrid_barrier 8k 1s;' ],
+[ later('hybrid_heartbeat') => 'hybrid_heartbeat 10s;' ],
+[ later('hybrid_admin') => in_location('hybrid_admin;') ],
+[ later('hybrid_shadow') => in_location('hybrid_shadow on;') ],
+[ later('hybrid_access jwt') => in_location('hybrid_access jwt;') ],
+[ later('hybrid_access mtls') => in_location('hybrid_access token mtls;') ],
+[ later('hybrid_status html') => in_location('hybrid_status html;') ],
+
+[ 'invalid value "any", it must be "token", "jwt", "mtls" or "off"'
+  => in_location('hybrid_access any;') ],
+[ 'invalid value "off", it must be "token", "jwt", "mtls" or "off"'
+  => in_location('hybrid_access token off;') ],
+[ '"hybrid_access" directive is duplicate'
+  => in_location('hybrid_access off; hybrid_access token;') ],
+[ 'invalid value "xml", it must be "json" or "prometheus"'
+  => in_location('hybrid_status xml;') ],
+[ '"hybrid_status" directive is duplicate'
+  => in_location('hybrid_status json; hybrid_status json;') ],
+[ 'host not found in upstream "hybrid"'
+  => '', 'location /here { proxy_pass https://hybrid; }' ],
+
+(map { [ qq("$_->[0]" directive is not allowed here) => @$_[1, 2] ] }
+    [ 'hybrid_zone', in_location('hybrid_zone 1m;') ],
+    [ 'hybrid_client', in_location('hybrid_client c { }') ],
+    [ 'hybrid_backend', in_location('hybrid_backend b { }') ],
+    [ 'hybrid_route', in_location('hybrid_route * b;') ],
+    [ 'hybrid_status', 'hybrid_status json;' ]),
+
+# hybrid_client
+
+(map { [ qq(invalid client name "$_": up to 64 letters, digits and any of )
+         . '"._@-", not "other"' => "hybrid_client '$_' { }" ] }
+    '', 'a b', 'a/b', 'a:b', 'other', '-', $long),
+[ 'duplicate hybrid_client "c"' => client('c') . client('c') ],
+[ 'client "c" has no credential: add a "token" line (tools/hybrid-token makes '
+  . 'one)' => 'hybrid_client c { models *; }' ],
+[ 'client "c" may use no model: add "models" (or "verbs read;" if that is '
+  . 'meant)' => client('c', '') ],
+[ 'client "c" may use no model' => client('c', 'verbs read admin;') ],
+
+(map { [ qq(invalid token id "$_": up to 64 letters, digits and any of )
+         . '"._@-"' => "hybrid_client c { token '$_' $sha; }" ] }
+    'a:b', 'a b', $long),
+(map { [ q(a token's secret must be given as "sha256:" and 64 hexadecimal )
+         . 'digits (tools/hybrid-token prints the line)'
+         => "hybrid_client c { token c $_; }" ] }
+    'secret', 'sha256:', substr($sha, 0, -1), $sha . '0',
+    'sha512:' . '0a' x 32, 'sha256:' . '0g' x 32, 'SHA256:' . '0a' x 32),
+[ 'token id "c" belongs to client "c" already'
+  => client('c') . "hybrid_client d { token c $sha; models *; }" ],
+[ 'duplicate token "c"' => in_client(token('c')) ],
+[ 'invalid parameter "since=2026-12-01T00:00:00Z"'
+  => in_client("token d $sha since=2026-12-01T00:00:00Z;") ],
+(map { [ qq(invalid time "$_", it must be as in "2026-12-01T00:00:00Z")
+         => in_client("token d $sha 'until=$_';") ] }
+    '2026-12-01', '2026-12-01 00:00:00Z', '2026-12-01T00:00:00',
+    '2026-13-01T00:00:00Z', '2026-02-30T00:00:00Z', '2026-12-01T24:00:00Z',
+    '2026-12-01T00:60:00Z', '2026-12-01T00:00:61Z', '2026-12-01T00:00:00z',
+    '2026-12-01T00:00:00+2:00', '2026-12-01T00:00:00+24:00',
+    '2026-12-01T00:00:00+02:60', '2026-12-01T00:00:00Z ', '-026-12-01T00:00:00Z',
+    'tomorrow'),
+
+[ 'invalid verb "write", it must be "inference", "read" or "admin"'
+  => in_client('verbs read write;') ],
+[ sprintf($directive, 'verbs') => in_client('verbs read; verbs read;') ],
+[ 'invalid egress "home", it must be "local", "cloud" or "any"'
+  => in_client('egress home;') ],
+[ sprintf($directive, 'egress') => in_client('egress any; egress any;') ],
+(map { [ qq(invalid rate "$_", it must be as in "10r/s", "120r/m", "500r/h" )
+         . 'or "1000r/d"' => in_client("rate $_;") ] }
+    'fast', '10', 'r/s', '0r/s', '-1r/s', '1.5r/s', '10r/w', '10/s',
+    '1000001r/s', '10r/ss'),
+(map { [ qq(invalid burst "burst=$_", it must be 1 to 1000000 requests)
+         => in_client("rate 1r/s burst=$_;") ] }
+    '0', '-1', '', 'many', '1000001'),
+[ 'invalid value "loss=maybe", it must be "local", "open" or "closed"'
+  => in_client('rate 1r/s loss=maybe;') ],
+[ 'invalid parameter "nodelay"' => in_client('rate 1r/s nodelay;') ],
+[ sprintf($directive, 'rate') => in_client('rate 1r/s; rate 1r/s;') ],
+
+(map { [ later($_->[0]) => in_client("$_->[0] $_->[1];") ] }
+    [ jwt => 'access sub=x' ], [ cert => 'san=x' ], [ options => 'num_ctx=1' ],
+    [ tokens => '200k/m' ], [ concurrency => '8' ], [ budget => '5.00/d' ],
+    [ queue => '64 timeout=30s' ], [ weight => '2' ]),
+
+# hybrid_backend
+
+(map { [ qq(invalid backend name "$_": up to 64 letters, digits and any of )
+         . '"._@-", not "other" or "discovered"' => "hybrid_backend '$_' { }" ] }
+    '', 'a,b', 'other', 'discovered', '-', $long),
+[ 'duplicate hybrid_backend "b"' => "$backend $backend" ],
+[ 'backend "b" needs "pass"' => 'hybrid_backend b { api ollama; }' ],
+(map { [ qq(invalid URL "$_", it must begin with "http://" or "https://")
+         => "hybrid_backend b { pass $_; }" ] }
+    '127.0.0.1:1', 'ftp://127.0.0.1'),
+[ 'no host in upstream ""' => 'hybrid_backend b { pass http://; }' ],
+[ 'invalid port in upstream "127.0.0.1:65536"'
+  => 'hybrid_backend b { pass http://127.0.0.1:65536; }' ],
+[ 'host not found in upstream "no-such-upstream"'
+  => 'hybrid_backend b { pass http://no-such-upstream; }' ],
+(map { [ qq(the path of "http://127.0.0.1$_" must be plain: no query, no )
+         . 'escapes' => "hybrid_backend b { pass 'http://127.0.0.1$_'; }" ] }
+    '/v1?a=b', '/v%31', '/v1#a', '/v 1', "/v\xe4"),
+[ sprintf($directive, 'pass') => in_backend('pass http://127.0.0.1:2;') ],
+(map { [ qq(invalid host "$_") => in_backend("host '$_';") ] }
+    'a/b', 'a b', 'user@a', "a\xe4"),
+[ sprintf($directive, 'host') => in_backend('host a; host b;') ],
+[ 'invalid api "soap", it must be "ollama" or "openai"'
+  => in_backend('api soap;') ],
+[ sprintf($directive, 'api') => in_backend('api ollama; api openai;') ],
+[ 'invalid egress "any", it must be "local" or "cloud"'
+  => in_backend('egress any;') ],
+[ sprintf($directive, 'egress') => in_backend('egress local; egress cloud;') ],
+[ q("a b" can't be the name of a model) => in_backend('rename * "a b";') ],
+[ q("a*" can't be the name of a model) => in_backend('rename * a*;') ],
+
+(map { [ later($_->[0]) => in_backend("$_->[0] $_->[1];") ] }
+    [ client_certificate => 'a.pem a.key' ], [ slots => '4' ],
+    [ price => 'input=0.10 output=0.40' ], [ probe => 'interval=5s' ]),
+[ later('models discover') => in_backend('models discover;') ],
+[ later('credential gce') => credential('gce') ],
+
+(map { [ qq(backend "b" needs "host": the name to send, to ask for and to )
+         . 'verify with TLS'
+         => "upstream u { server 127.0.0.1:1; } hybrid_backend b "
+            . "{ pass https://$_; }" ] }
+    'u', '127.0.0.1:1', '[::1]:1'),
+(map { [ 'backends "c" and "b" share upstream "u" but not its TLS identity: '
+         . 'give each its own upstream'
+         => "upstream u { server 127.0.0.1:1; }
+             hybrid_backend b { pass https://u; host b; }
+             hybrid_backend c { $_ }" ] }
+    'pass https://u; host c;', 'pass http://u;', 'pass https://u; host bb;'),
+[ 'duplicate upstream "hybrid"'
+  => "$backend upstream hybrid { server 127.0.0.1:1; }" ],
+[ 'duplicate upstream "hybrid"'
+  => "upstream hybrid { server 127.0.0.1:1; } $backend" ],
+
+[ 'invalid credential "basic", it must be "none", "bearer", "header", '
+  . '"access" or "gce"' => credential('basic') ],
+(map { [ qq(invalid number of arguments in "credential $_->[0]")
+         => credential(join ' ', @$_) ] }
+    [ none => 'x' ], [ 'bearer' ], [ bearer => 'x', 'y' ], [ header => 'x' ],
+    [ access => 'x' ]),
+[ sprintf($directive, 'credential')
+  => in_backend('credential none; credential none;') ],
+(map { [ qq(invalid header name "$_") => credential("header '$_' $dir/good") ] }
+    'a:b', 'a b', 'a_b', ''),
+[ qr/open\(\) "$dir\/missing" failed \(2: No such file or directory\)/
+  => credential("bearer $dir/missing") ],
+(map { [ sprintf($one_line, $_) => credential("bearer $dir/$_") ] }
+    'empty', 'blank', 'lines', 'space', 'control', 'big', '.'),
+[ sprintf($one_line, 'lines') => credential("access $dir/good $dir/lines") ],
+[ sprintf($one_line, 'lines') => credential("header x-key $dir/lines") ],
+
+# hybrid_route
+
+[ 'unknown backend "x" in hybrid_route: there is no hybrid_backend of this '
+  . 'name' => "$backend hybrid_route * b x;" ],
+(map { [ 'unknown backend "" in hybrid_route'
+         => "$backend hybrid_route * '$_';" ] } 'b,', ',b', 'b,,b', ''),
+[ 'duplicate hybrid_route "m"'
+  => "$backend hybrid_route m b; hybrid_route library/M:latest b;" ],
+[ 'duplicate hybrid_route "m*"'
+  => "$backend hybrid_route m* b; hybrid_route M* b;" ],
+[ 'no backend of the route for "n" has this model: add it to "models" or '
+  . '"rename" of one' => "$backend hybrid_route n b;" ],
+[ later('prompt<8k:m') => "$backend hybrid_route v prompt<8k:m *:n;" ],
+[ later('discovered') => "$backend hybrid_route * b discovered;" ],
+
+# patterns, wherever they are
+
+(map { my $text = $_;
+       my $message = qq(model pattern "$text" can never match: a model's name )
+           . q(has up to 256 letters, digits and any of "._:/@+-", here also "*");
+       ([ $message => in_client("models m '$text';") ],
+        [ $message => in_backend("models '$text';") ],
+        [ $message => in_backend("rename '$text' m;") ],
+        [ $message => "$backend hybrid_route '$text' b;" ]) }
+    '', 'a b', "\xe4", '/a', 'a/', 'a//b', 'https://a/b/c', 'a:', ':a', 'a:b:c',
+    'a:b:c:cloud', 'a?', 'x' x 257),
+(map { [ qr/model pattern "\Q$_\E" can never match/ => in_client("models $_;") ] }
+    '*:', '*:local', '*/', '/*', '*//*', 'a:b:*:c', '*' . 'x' x 256),
+
+# the place
+
+[ qr/unknown directive "colour" in \Q$dir\E\/client\.conf:3/
+  => in_client("include $dir/client.conf;") ],
+[ qr/client "c" has no credential.* in \Q$dir\E\/block\.conf:2/
+  => "include $dir/block.conf;" ],
+[ qr/backend "b" needs "host".* in \Q$dir\E\/backend\.conf:2/
+  => "upstream u { server 127.0.0.1:1; } include $dir/backend.conf;" ],
+[ qr/unknown backend "x" in hybrid_route.* in \Q$dir\E\/route\.conf:4/
+  => "include $dir/route.conf;" ],
+
+# blocks
+
+[ 'unknown directive "colour"' => in_client('colour blue;') ],
+[ 'unknown directive "colour"' => in_backend('colour blue;') ],
+[ 'unexpected "{"' => in_client('models { }') ],
+(map { [ sprintf($arguments, $_) => in_client("$_;") ] }
+    'models', 'verbs', 'egress', 'rate', 'token'),
+(map { [ sprintf($arguments, $_) => in_backend("$_;") ] }
+    'pass', 'host', 'api', 'egress', 'models', 'rename', 'credential'),
+[ sprintf($arguments, 'token') => in_client("token a $sha until=x more;") ],
+[ sprintf($arguments, 'host') => in_backend('host a b;') ],
+);
+
+my $n = 0;
+
+spec_string(table(map {
+    my ($message, $http, $server) = @$_;
+    my $pattern = ref $message ? $message
+                  : quotemeta($message) . '.* in \S+/conf/nginx\.conf:\d+$';
+
+    [ 'TEST ' . ++$n . ": $message", must_die => '', config => $server // '',
+      http_config => $http, 'error_log eval' => "qr{$pattern}" ]
+} @refused));
+
+plan tests => 2 * blocks();
+no_shuffle();
+
+# nginx says all of it on standard error, too
+open STDERR, '>', '/dev/null';
+
+run_tests();
