@@ -305,8 +305,5 @@ spec_string(table(map {
 
 plan tests => 2 * blocks();
 no_shuffle();
-
-# nginx says all of it on standard error, too
-open STDERR, '>', '/dev/null';
-
+quiet();
 run_tests();

@@ -182,15 +182,15 @@ holds('password_file=', $locked, 'hybrid:{burst}:rate',
 
 # what the README asks for is enough: its keys, and few commands
 is($locked->command('ACL', 'SETUSER', 'gateway', 'reset', 'on',
-    '>acl secret', '~hybrid:*', '+ping', '+select', '+eval', '+evalsha',
+    '>acl-secret', '~hybrid:*', '+ping', '+select', '+eval', '+evalsha',
     '+get', '+set', '+time', '+hget', '+hset', '+hincrby', '+pexpire',
     '+sadd', '+smembers', '+hgetall'), 'OK', 'an ACL user');
-my $acl = HybridRedis::spew(dir() . '/acl', 'acl secret');
+my $acl = HybridRedis::spew(dir() . '/acl', 'acl-secret');
 $locked->command('FLUSHALL');
 
 holds('username=', $locked, 'hybrid:{burst}:rate',
     "127.0.0.1:$locked->{port} username=gateway password_file=$acl",
-    secrets => [ 'acl secret' ]);
+    secrets => [ 'acl-secret' ]);
 
 
 subtest 'a Redis that does not let us in' => sub {

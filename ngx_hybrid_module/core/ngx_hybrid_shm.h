@@ -60,7 +60,24 @@ typedef struct {
 } ngx_hybrid_numbers_t;
 
 
-/* numbers only grow; sent is what Redis has confirmed of them */
+/*
+ * A state of the numbers.  Only differences are used, so that a bucket may
+ * wrap.
+ */
+
+typedef struct {
+    ngx_atomic_uint_t          counts[NGX_HYBRID_COUNTS];
+    ngx_atomic_uint_t          sums[ngx_hybrid_timer_n];
+    uint32_t                   buckets[ngx_hybrid_timer_n]
+                                      [NGX_HYBRID_HISTOGRAM_BUCKETS];
+} ngx_hybrid_mark_t;
+
+
+/*
+ * Numbers only grow.  Redis has confirmed those in "sent"; while "sending",
+ * "packet" is on its way under "sequence", and may be sent again as it is,
+ * by another worker too.
+ */
 
 typedef struct {
     uint32_t                   hash;
@@ -68,9 +85,11 @@ typedef struct {
     u_short                    backend;
     u_short                    model;
     u_char                     key[NGX_HYBRID_SERIES_KEY];
-    ngx_atomic_t               sequence;   /* of the flush in the making */
+    ngx_atomic_t               sequence;
+    ngx_atomic_t               sending;
     ngx_hybrid_numbers_t       now;
-    ngx_hybrid_numbers_t       sent;
+    ngx_hybrid_mark_t          packet;
+    ngx_hybrid_mark_t          sent;
 } ngx_hybrid_series_t;
 
 

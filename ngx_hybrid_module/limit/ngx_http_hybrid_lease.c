@@ -295,10 +295,20 @@ ngx_http_hybrid_lease_reply(void *data, redisReply *reply)
         || reply->element[0]->integer < 0
         || reply->element[0]->integer > (long long) lease->want)
     {
+        if (reply && !lease->refused) {
+            lease->refused = 1;
+            ngx_log_error(NGX_LOG_ERR, lease->late.log, 0,
+                          "redis can't tell the limit of client \"%V\": "
+                          "\"%s\"", &lease->client->name,
+                          reply->type == REDIS_REPLY_ERROR ? reply->str
+                                                 : "unexpected answer");
+        }
+
         ngx_http_hybrid_lease_lost(lease);
         return;
     }
 
+    lease->refused = 0;
     n = reply->element[0]->integer;
 
     if (n) {

@@ -29,6 +29,7 @@ struct ngx_http_hybrid_lease_s {
     ngx_str_t                     key;
     ngx_event_t                   late;      /* the oldest waiter's end */
     unsigned                      pending:1;
+    unsigned                      refused:1; /* said so in the log */
 };
 
 

@@ -21,32 +21,30 @@
 #define NGX_HTTP_HYBRID_FIELD_LEN       16
 
 
-/* a series on its way: numbers are what the answer will confirm */
+/* a series in this worker */
 
 typedef struct {
     ngx_http_hybrid_flush_t   *flush;
     ngx_hybrid_series_t       *series;
-    ngx_hybrid_numbers_t       numbers;
-    ngx_uint_t                 sequence;
-    unsigned                   valid:1;    /* to be sent again as it is */
-    unsigned                   pending:1;
+    unsigned                   pending:1;   /* its answer will come */
 } ngx_http_hybrid_packet_t;
 
 
 struct ngx_http_hybrid_flush_s {
     ngx_http_hybrid_main_conf_t  *conf;
     ngx_event_t                   timer;
-    ngx_http_hybrid_packet_t    **packets;   /* by series, made when needed */
+    ngx_http_hybrid_packet_t     *packets;  /* as many as series */
     ngx_str_t                    *argv;
     u_char                       *text;
+    unsigned                      refused:1;
 };
 
 
 static void ngx_http_hybrid_flush_handler(ngx_event_t *ev);
 static ngx_int_t ngx_http_hybrid_flush_series(ngx_http_hybrid_flush_t *flush,
     ngx_uint_t n);
-static ngx_http_hybrid_packet_t *ngx_http_hybrid_flush_packet(
-    ngx_http_hybrid_flush_t *flush, ngx_uint_t n);
+static void ngx_http_hybrid_flush_mark(ngx_hybrid_mark_t *mark,
+    ngx_hybrid_numbers_t *numbers);
 static ngx_int_t ngx_http_hybrid_flush_send(ngx_http_hybrid_flush_t *flush,
     ngx_http_hybrid_packet_t *packet);
 static u_char *ngx_http_hybrid_flush_field(ngx_str_t *argv, ngx_uint_t *n,
@@ -96,8 +94,8 @@ ngx_http_hybrid_flush_init_worker(ngx_http_hybrid_main_conf_t *hmcf,
     n = NGX_HYBRID_COUNTS
         + ngx_hybrid_timer_n * (NGX_HYBRID_HISTOGRAM_BUCKETS + 1);
 
-    flush->packets = ngx_pcalloc(cycle->pool,
-                                 hmcf->shm->sh->max * sizeof(void *));
+    flush->packets = ngx_pcalloc(cycle->pool, hmcf->shm->sh->max
+                                          * sizeof(ngx_http_hybrid_packet_t));
     flush->argv = ngx_palloc(cycle->pool, (n * 2 + 4) * sizeof(ngx_str_t));
     flush->text = ngx_palloc(cycle->pool,
                          (n + 4) * (NGX_HTTP_HYBRID_FIELD_LEN + NGX_INT64_LEN)
@@ -161,62 +159,56 @@ ngx_http_hybrid_flush_series(ngx_http_hybrid_flush_t *flush, ngx_uint_t n)
     ngx_http_hybrid_packet_t  *packet;
 
     series = &flush->conf->shm->sh->series[n];
-    packet = flush->packets[n];
+    packet = &flush->packets[n];
 
-    if (packet && packet->pending) {
+    if (packet->pending) {
         return NGX_DECLINED;
     }
 
-    if (packet == NULL || !packet->valid) {
+    if (!series->sending) {
 
-        /* a request is counted before its times are */
+        /* of a request, the outcome is counted last */
 
         if (ngx_memcmp((void *) series->now.counts,
                        (void *) series->sent.counts,
-                       sizeof(series->now.counts)) == 0
-            && ngx_memcmp((void *) series->now.sums,
-                          (void *) series->sent.sums,
-                          sizeof(series->now.sums)) == 0)
+                       sizeof(series->now.counts)) == 0)
         {
             return NGX_DECLINED;
         }
 
-        packet = ngx_http_hybrid_flush_packet(flush, n);
-        if (packet == NULL) {
-            return NGX_DECLINED;
-        }
+        ngx_http_hybrid_flush_mark(&series->packet, &series->now);
 
-        packet->numbers = series->now;
-        packet->sequence = series->sequence + 1;
-        packet->valid = 1;
+        series->sequence++;
+        ngx_memory_barrier();
+        series->sending = 1;
     }
+
+    packet->flush = flush;
+    packet->series = series;
 
     return ngx_http_hybrid_flush_send(flush, packet);
 }
 
 
-static ngx_http_hybrid_packet_t *
-ngx_http_hybrid_flush_packet(ngx_http_hybrid_flush_t *flush, ngx_uint_t n)
+static void
+ngx_http_hybrid_flush_mark(ngx_hybrid_mark_t *mark,
+    ngx_hybrid_numbers_t *numbers)
 {
-    ngx_http_hybrid_packet_t  *packet;
+    ngx_uint_t  i, t;
 
-    packet = flush->packets[n];
-
-    if (packet == NULL) {
-
-        packet = ngx_pcalloc(ngx_cycle->pool,
-                             sizeof(ngx_http_hybrid_packet_t));
-        if (packet == NULL) {
-            return NULL;
-        }
-
-        packet->flush = flush;
-        packet->series = &flush->conf->shm->sh->series[n];
-
-        flush->packets[n] = packet;
+    for (i = 0; i < NGX_HYBRID_COUNTS; i++) {
+        mark->counts[i] = numbers->counts[i];
     }
 
-    return packet;
+    ngx_memory_barrier();
+
+    for (t = 0; t < ngx_hybrid_timer_n; t++) {
+        mark->sums[t] = numbers->sums[t];
+
+        for (i = 0; i < NGX_HYBRID_HISTOGRAM_BUCKETS; i++) {
+            mark->buckets[t][i] = (uint32_t) numbers->buckets[t][i];
+        }
+    }
 }
 
 
@@ -227,11 +219,11 @@ ngx_http_hybrid_flush_send(ngx_http_hybrid_flush_t *flush,
     u_char                *p;
     ngx_str_t             *argv, *prefix;
     ngx_uint_t             i, t, n;
+    ngx_hybrid_mark_t     *now, *sent;
     ngx_hybrid_series_t   *series;
-    ngx_hybrid_numbers_t  *now, *sent;
 
     series = packet->series;
-    now = &packet->numbers;
+    now = &series->packet;
     sent = &series->sent;
     argv = flush->argv;
     prefix = &flush->conf->redis_conf->prefix;
@@ -242,7 +234,7 @@ ngx_http_hybrid_flush_send(ngx_http_hybrid_flush_t *flush,
     argv[1].len = sizeof(flush->conf->shm->sh->id);
 
     argv[2].data = p;
-    p = ngx_sprintf(p, "%ui", packet->sequence);
+    p = ngx_sprintf(p, "%uA", series->sequence);
     argv[2].len = p - argv[2].data;
 
     argv[3].data = p;
@@ -266,7 +258,8 @@ ngx_http_hybrid_flush_send(ngx_http_hybrid_flush_t *flush,
         for (i = 0; i < NGX_HYBRID_HISTOGRAM_BUCKETS; i++) {
             p = ngx_http_hybrid_flush_field(argv, &n, p,
                                      ngx_http_hybrid_field_bucket, t, i,
-                                     now->buckets[t][i] - sent->buckets[t][i]);
+                          (uint32_t) (now->buckets[t][i]
+                                      - sent->buckets[t][i]));
         }
     }
 
@@ -330,18 +323,38 @@ ngx_http_hybrid_flush_reply(void *data, redisReply *reply)
 {
     ngx_http_hybrid_packet_t  *packet = data;
 
+    ngx_hybrid_series_t      *series;
+    ngx_http_hybrid_flush_t  *flush;
+
+    flush = packet->flush;
+    series = packet->series;
+
     packet->pending = 0;
 
-    if (reply == NULL || reply->type != REDIS_REPLY_INTEGER) {
+    if (reply == NULL) {
 
-        /* unknown: the same packet again, Redis knows its sequence */
+        /* unknown: the same again, Redis knows its sequence */
 
         return;
     }
 
-    packet->series->sent = packet->numbers;
-    packet->series->sequence = packet->sequence;
-    packet->valid = 0;
+    if (reply->type != REDIS_REPLY_INTEGER) {
 
-    (void) ngx_atomic_fetch_add(&packet->flush->conf->shm->sh->flushes, 1);
+        if (!flush->refused && reply->type == REDIS_REPLY_ERROR) {
+            flush->refused = 1;
+            ngx_log_error(NGX_LOG_ERR, flush->timer.log, 0,
+                          "redis does not take statistics: \"%s\"",
+                          reply->str);
+        }
+
+        return;
+    }
+
+    flush->refused = 0;
+
+    series->sent = series->packet;
+    ngx_memory_barrier();
+    series->sending = 0;
+
+    (void) ngx_atomic_fetch_add(&flush->conf->shm->sh->flushes, 1);
 }

@@ -46,16 +46,18 @@ ngx_http_hybrid_stats_log(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
         return;
     }
 
-    (void) ngx_atomic_fetch_add(&series->now.counts[outcome], 1);
+    if (outcome == ngx_hybrid_outcome_ok && ctx->tries) {
+        ngx_http_hybrid_stats_times(r, ctx, &series->now);
+    }
 
     if (ctx->tries && ctx->fallback.len) {
         (void) ngx_atomic_fetch_add(
                          &series->now.counts[NGX_HYBRID_COUNT_FALLBACKS], 1);
     }
 
-    if (outcome == ngx_hybrid_outcome_ok && ctx->tries) {
-        ngx_http_hybrid_stats_times(r, ctx, &series->now);
-    }
+    /* last: it tells that there is something to flush */
+
+    (void) ngx_atomic_fetch_add(&series->now.counts[outcome], 1);
 }
 
 

@@ -10,7 +10,7 @@ use Digest::SHA 'sha256_hex';
 use Exporter 'import';
 
 our @EXPORT = qw(secret token client headers bearer proxy_conf gateway ollama
-    table);
+    table quiet);
 
 
 sub secret { "the-secret-of-$_[0]" }
@@ -97,6 +97,12 @@ sub table {
     }
 
     return $spec;
+}
+
+# nginx repeats on standard error what the tests look for in its log; what
+# Test::More says has been redirected before
+sub quiet {
+    open STDERR, '>', '/dev/null' if !$ENV{TEST_NGINX_VERBOSE};
 }
 
 1;

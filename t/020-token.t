@@ -1,0 +1,142 @@
+# Service tokens: who gets in, and what the others are told.
+
+use Test::Nginx::Socket;
+use HybridBlocks;
+
+my $id = '0123456789abcdef.access';
+my ($pair, $bearer) = (headers($id), bearer($id));
+my $wrong = 'not-' . secret($id);
+my ($id_line, $secret_line) = $pair =~ /^(.*\n)(.*\n)/;
+my $long = 'x' x 64;
+
+my $http = ollama('$TEST_NGINX_RAND_PORT_1') . '
+    hybrid_backend b { pass http://127.0.0.1:$TEST_NGINX_RAND_PORT_1; }
+    hybrid_route * b;
+    hybrid_client c { models *; ' . token($id) . '
+        ' . token('old', 'until=2020-01-01T00:00:00Z') . '
+        ' . token('epoch', 'until=1970-01-01T00:00:00Z') . '
+        ' . token('zone', 'until=2020-01-01T01:00:00+01:00') . '
+        ' . token('new', 'until=2199-12-31T23:59:59Z') . '
+        ' . token('both', 'until=2020-01-01T00:00:00Z', 'first') . '
+        ' . token('both', '', 'second') . '
+        ' . token('both', 'until=2199-01-01T00:00:00Z', 'third') . '
+        ' . token('colon', '', 'a:b') . '
+        ' . token($long, '', 's' x 256) . '
+    }
+    ' . client('friend') . '
+';
+
+my @accepted = (
+    [ 'the pair' => $pair ],
+    [ 'the pair in lower case' => lc($id_line) . $secret_line ],
+    [ 'the pair, secret first' => $secret_line . $id_line ],
+    [ 'header names in lower case'
+      => "cf-access-client-id: $id\ncf-access-client-secret: " . secret($id) ],
+    [ 'Bearer' => $bearer ],
+    [ 'bearer' => $bearer =~ s/Bearer/bearer/r ],
+    [ 'a secret with a colon' => bearer('colon', 'a:b') ],
+    [ 'the longest' => headers($long, 's' x 256) ],
+    [ 'the longest, Bearer' => bearer($long, 's' x 256) ],
+    [ 'a token that ends later' => headers('new') ],
+    [ 'the second secret of an id' => headers('both', 'second') ],
+    [ 'the third secret of an id' => headers('both', 'third') ],
+    [ 'a cookie beside it' => $pair . 'Cookie: CF_Authorization=x' ],
+    [ 'names with underscores, which nginx drops'
+      => $pair . "CF_Access_Client_Id: friend" ],
+);
+
+my @refused = (
+    [ 'nothing' => '', 'no credential' ],
+    [ 'only the id' => $id_line, 'half a credential' ],
+    [ 'only the secret' => $secret_line, 'half a credential' ],
+    [ 'a wrong secret' => headers($id, $wrong), 'wrong id or secret' ],
+    [ 'a wrong secret, Bearer' => bearer($id, $wrong), 'wrong id or secret' ],
+    [ "the secret's beginning" => headers($id, substr secret($id), 0, -1),
+      'wrong id or secret' ],
+    [ "the secret in upper case" => headers($id, uc secret($id)),
+      'wrong id or secret' ],
+    [ "another client's secret" => headers($id, secret('friend')),
+      'wrong id or secret' ],
+    [ 'an unknown id' => headers('unknown', secret($id)), 'wrong id or secret' ],
+    [ 'the id in upper case' => headers(uc $id, secret($id)),
+      'wrong id or secret' ],
+    [ "the id's beginning" => headers(substr($id, 0, -1), secret($id)),
+      'wrong id or secret' ],
+    [ 'the digest as a secret' => headers($id, token($id) =~ /:(\w+)/),
+      'wrong id or secret' ],
+    [ 'a token that has ended' => headers('old'), 'wrong id or secret' ],
+    [ 'a token that has ended, by its zone' => headers('zone'),
+      'wrong id or secret' ],
+    [ 'a token that ended in 1970' => headers('epoch'), 'wrong id or secret' ],
+    [ 'a secret that has ended, of an id with others' => headers('both', 'first'),
+      'wrong id or secret' ],
+    [ 'an empty id' => "CF-Access-Client-Id:\n$secret_line",
+      'malformed credential' ],
+    [ 'an empty secret' => "${id_line}CF-Access-Client-Secret:\n",
+      'malformed credential' ],
+    [ 'an id too long' => headers("${long}x", 's' x 256),
+      'malformed credential' ],
+    [ 'a secret too long' => headers($long, 's' x 257),
+      'malformed credential' ],
+    [ 'a huge secret' => headers($id, 's' x 3000), 'malformed credential' ],
+    [ 'the id twice' => $id_line . $pair, 'duplicate credentials' ],
+    [ 'another id first' => "CF-Access-Client-Id: friend\n" . $pair,
+      'duplicate credentials' ],
+    [ 'another id last' => $pair . "cf-access-client-id: friend\n",
+      'duplicate credentials' ],
+    [ 'the secret twice' => $pair . $secret_line, 'duplicate credentials' ],
+    [ 'another secret last' => $pair . "CF-Access-Client-Secret: $wrong\n",
+      'duplicate credentials' ],
+    [ 'an empty id more' => "CF-Access-Client-Id:\n" . $pair,
+      'duplicate credentials' ],
+    [ 'Bearer twice' => $bearer x 2, 'duplicate credentials' ],
+    [ 'another Authorization' => $bearer . "authorization: Basic dTpw\n",
+      'duplicate credentials' ],
+    [ 'the pair and Bearer' => $pair . $bearer, 'two kinds of credentials' ],
+    [ 'half the pair and Bearer' => $id_line . $bearer,
+      'two kinds of credentials' ],
+    [ 'the pair and Basic' => "${pair}Authorization: Basic dTpw\n",
+      'two kinds of credentials' ],
+    (map { [ "Authorization: $_" => "Authorization: $_\n",
+             'Authorization is not "Bearer <id>:<secret>"' ] }
+        'Basic dTpw', 'Bearer', 'Bearer ', "Bearer $id", "$id:" . secret($id),
+        "Bearer\t$id:" . secret($id), 'Bearer' . "$id:" . secret($id)),
+    [ 'two spaces' => $bearer =~ s/ (?=\d)/  /r, 'wrong id or secret' ],
+    [ 'a space in it' => $bearer =~ s/the/ the/r, 'wrong id or secret' ],
+    [ 'Bearer, no id' => 'Authorization: Bearer :' . secret($id),
+      'malformed credential' ],
+    [ 'Bearer, no secret' => "Authorization: Bearer $id:",
+      'malformed credential' ],
+);
+
+my $unauthorized = qq({"error":"authentication is required"}\n);
+
+my $n = 0;
+
+spec_string(table(
+    (map { [ 'TEST ' . ++$n . ": $_->[0] gets in", http_config => $http,
+             config => gateway(), request => 'GET /api/version',
+             more_headers => $_->[1],
+             response_body => 'GET /api/version localhost:11434',
+             no_error_log => "not authenticated\n[alert]" ] } @accepted),
+
+    (map { [ 'TEST ' . ++$n . ": $_->[0] is refused", http_config => $http,
+             config => gateway(), request => 'GET /api/version',
+             more_headers => $_->[1], error_code => 401,
+             response_body => $unauthorized,
+             response_headers => "WWW-Authenticate: Bearer\n"
+                 . "X-Hybrid-Reason: unauthenticated\nX-Hybrid-Backend:\n"
+                 . 'Content-Type: application/json',
+             error_log => "client is not authenticated: $_->[2]",
+             no_error_log => "[alert]\n" . secret($id) ] } @refused),
+));
+
+plan tests => 4 * @accepted + 9 * @refused;
+
+# nginx itself writes all headers to a debug log
+log_level('info');
+no_shuffle();
+no_long_string();
+no_root_location();
+quiet();
+run_tests();
