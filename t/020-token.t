@@ -89,9 +89,6 @@ my @refused = (
       'duplicate credentials' ],
     [ 'an empty id more' => "CF-Access-Client-Id:\n" . $pair,
       'duplicate credentials' ],
-    [ 'Bearer twice' => $bearer x 2, 'duplicate credentials' ],
-    [ 'another Authorization' => $bearer . "authorization: Basic dTpw\n",
-      'duplicate credentials' ],
     [ 'the pair and Bearer' => $pair . $bearer, 'two kinds of credentials' ],
     [ 'half the pair and Bearer' => $id_line . $bearer,
       'two kinds of credentials' ],
@@ -129,9 +126,66 @@ spec_string(table(
                  . 'Content-Type: application/json',
              error_log => "client is not authenticated: $_->[2]",
              no_error_log => "[alert]\n" . secret($id) ] } @refused),
+
+    # this nginx refuses it before it asks us, newer ones may not
+    (map { [ 'TEST ' . ++$n . ': Authorization twice', http_config => $http,
+             config => gateway(), request => 'GET /api/version',
+             more_headers => $_, error_code_like => '^40[01]$',
+             response_body_unlike => 'GET' ] }
+        $bearer x 2, "${bearer}authorization: Basic dTpw",
+        "authorization: Basic dTpw\n$bearer"),
+
+    # nobody waits for the body: it never comes, or is the next request's
+    [ 'TEST ' . ++$n . ': no 100 Continue for the refused',
+      http_config => $http, config => gateway('lingering_timeout 50ms;'),
+      'raw_request eval' => raw("POST /api/chat HTTP/1.1\r\nHost: a\r\n"
+          . "Expect: 100-continue\r\nContent-Length: 100\r\n\r\n"),
+      error_code => 401, response_body => $unauthorized ],
+
+    [ 'TEST ' . ++$n . ': 100 Continue for the others',
+      http_config => $http, config => gateway(),
+      'raw_request eval' => raw("POST /api/chat HTTP/1.1\r\nHost: a\r\n"
+          . crlf($pair) . "Expect: 100-continue\r\nContent-Length: 13\r\n"
+          . "Connection: close\r\n\r\n" . '{"model":"m"}'),
+      error_code => 100 ],
+
+    [ 'TEST ' . ++$n . ': a part of the body', http_config => $http,
+      config => gateway('lingering_timeout 50ms;'),
+      'raw_request eval' => raw("POST /api/chat HTTP/1.1\r\nHost: a\r\n"
+          . "Content-Length: 100000\r\n\r\n" . '{"model":'),
+      error_code => 401, response_body => $unauthorized ],
+
+    [ 'TEST ' . ++$n . ': a part of a chunked body', http_config => $http,
+      config => gateway('lingering_timeout 50ms;'),
+      'raw_request eval' => raw("POST /api/chat HTTP/1.1\r\nHost: a\r\n"
+          . "Transfer-Encoding: chunked\r\n\r\nffff\r\n{"),
+      error_code => 401, response_body => $unauthorized ],
+
+    [ 'TEST ' . ++$n . ': the body of a refused request is no request',
+      http_config => $http, config => gateway(),
+      'pipelined_requests eval' => "[ map { \$_ % 2 ? 'GET /api/version'
+          : qq{POST /api/chat\nGET / HTTP/1.1\r\nHost: a\r\n" . crlf($bearer)
+          . "\r\n} } 0 .. 9 ]",
+      'more_headers eval' => "[ map { \$_ % 2 ? q{$pair} : '' } 0 .. 9 ]",
+      'error_code eval' => '[ map { $_ % 2 ? 200 : 401 } 0 .. 9 ]',
+      'response_body eval' => "[ map { \$_ % 2 ? qq{GET /api/version "
+          . "localhost:11434\n} : q{$unauthorized} } 0 .. 9 ]" ],
+
+    [ 'TEST ' . ++$n . ': an outer hybrid_access, and off', http_config => $http,
+      config => "hybrid_access token;
+          location /open { hybrid_access off; return 200 open; }
+          location /deep { location /deep/er { return 200 deep; } }
+          location / { " . proxy_conf() . '}',
+      'request eval' => '[ map "GET $_", "/open", "/deep/er", "/api/version" ]',
+      'error_code eval' => '[ 200, 200, 401 ]',
+      'response_body_like eval' => '[ "open", "deep", "required" ]' ],
 ));
 
-plan tests => 4 * @accepted + 9 * @refused;
+# what "eval" makes the same bytes of
+sub raw { 'pack("H*", "' . unpack('H*', $_[0]) . '")' }
+sub crlf { $_[0] =~ s/\n/\r\n/gr }
+
+plan tests => 4 * @accepted + 9 * @refused + 3 * 2 + 3 * 2 + 1 + 20 + 6;
 
 # nginx itself writes all headers to a debug log
 log_level('info');

@@ -63,7 +63,7 @@ wait_until(sub { $_->status->{redis}{available} }) for @gw;
 subtest 'gone ten times under load' => sub {
     my $load = load(rate => 400, request => sub {
         return ($gw[ $_[0] % 2 ], post($client{busy})) });
-    my ($from, @away, @back) = (now());
+    my ($from, @away) = (now());
     sleep 0.5;
 
     for my $n (1 .. 10) {
@@ -78,12 +78,10 @@ subtest 'gone ten times under load' => sub {
         if ($frozen) { $redis->thaw } else { $redis->start or last }
         push @away, [ $start, $gone, $end ];
 
-        # the longest way back is two waits of a second at most
-
-        my $back = now();
-        push @back, map { recovered($_) } @gw;
-        sleep 0.3;
+        sleep 1.2;
     }
+
+    sleep 1.5;
 
     my $rows = $load->stop;
     my $time = now() - $from;
@@ -125,20 +123,28 @@ subtest 'gone ten times under load' => sub {
             @late), 0, 'all of them are marked');
     }
 
+    # back: until the last answer that was decided without Redis
+
+    my @back;
+    for my $n (0 .. $#away) {
+        my $from = $away[$n][2];
+        my $to = $n < $#away ? $away[$n + 1][0] : $rows->[-1]{end};
+        my ($last) = sort { $b <=> $a } 0, map { $_->{end} - $from }
+            grep { $_->{limits} } @{ between($rows, $from, $to) };
+        push @back, $last;
+    }
+
+    note('back after ' . join ' ', map { sprintf '%.2f', $_ } @back);
+    cmp_ok($back[-1], '<', 2, sprintf 'back after %.2f s', $back[-1]);
+    cmp_ok((sort { $a <=> $b } @back)[4], '<', 1, 'mostly in less than one');
+
+    # while Redis is there it admits, else each of the gateways by itself
+
     my $most = 10 + 50 * $time;
-    $most += 2 * (10 + 50 * ($_->[2] - $_->[0])) for @away;
-    $most += 2 * (10 + 50 * $_) for @back;
+    $most += 2 * (20 + 50 * ($away[$_][2] - $away[$_][0] + $back[$_]))
+        for 0 .. $#away;
     cmp_ok($n{200}, '<=', $most, sprintf 'in all %d admitted, at most %d',
         $n{200}, $most);
-
-    my ($slowest) = sort { $b <=> $a } @back;
-    cmp_ok($slowest, '<', 2.5 + SLACK, sprintf 'back after %.2f s at most',
-        $slowest);
-    note('back after ' . join ' ', map { sprintf '%.2f', $_ } @back);
-
-    my $end = $rows->[-1]{end};
-    is(scalar(grep { $_->{limits} } @{ between($rows, $end - 0.25, $end) }),
-        0, 'at the end nothing is decided without Redis');
 
     # it is said when it goes and when it comes, not for every request
 

@@ -10,6 +10,10 @@
 #include "ngx_http_hybrid_module.h"
 
 
+/* a day, in seconds */
+#define NGX_HTTP_HYBRID_KEEP_ALIVE_MAX  86400
+
+
 static ngx_int_t ngx_http_hybrid_policy_name(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_uint_t key, ngx_hybrid_model_t *model);
 static ngx_int_t ngx_http_hybrid_policy_second(ngx_http_request_t *r,
@@ -86,13 +90,15 @@ ngx_http_hybrid_policy_body(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
         break;
     }
 
+    ctx->key = key;
+
     if (ngx_http_hybrid_policy_name(r, ctx, key, &ctx->model) != NGX_OK) {
         return ctx->verdict;
     }
 
     /*
-     * Zero unloads the model for everybody, a negative time pins it: both
-     * are weapons against the other clients of the machine.
+     * Zero unloads the model for everybody, a negative or very long time
+     * pins it: weapons against the other clients of the machine.
      */
 
     if (!(ctx->client->verbs & NGX_HTTP_HYBRID_VERB_ADMIN)
@@ -172,10 +178,7 @@ ngx_http_hybrid_policy_second(ngx_http_request_t *r,
 ngx_int_t
 ngx_http_hybrid_policy_model(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
 {
-    if (!ngx_http_hybrid_policy_may_use(ctx->client, &ctx->model)
-        || (ctx->model.cloud
-            && !(ctx->client->egress & NGX_HTTP_HYBRID_EGRESS_CLOUD)))
-    {
+    if (!ngx_http_hybrid_policy_may_use(ctx->client, &ctx->model)) {
         ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
                       "client \"%V\" may not use model \"%V\"",
                       &ctx->client->name, &ctx->model.brief);
@@ -194,6 +197,10 @@ ngx_http_hybrid_policy_may_use(ngx_http_hybrid_client_t *client,
 {
     ngx_uint_t             i;
     ngx_hybrid_pattern_t  *patterns;
+
+    if (model->cloud && !(client->egress & NGX_HTTP_HYBRID_EGRESS_CLOUD)) {
+        return 0;
+    }
 
     patterns = client->models.elts;
 
@@ -216,37 +223,74 @@ ngx_http_hybrid_policy_egress(ngx_http_hybrid_client_t *client,
 
 
 /*
- * Go reads a number as seconds and a string with time.ParseDuration(): what
- * has a minus, or no digit but zero, is negative or nothing.
+ * Go reads a number as seconds and a string with time.ParseDuration().  What
+ * is harmless is a plain number of hours, minutes or seconds, from a second
+ * to a day; all else is refused, also what Go would not understand.
  */
 
 static ngx_uint_t
 ngx_http_hybrid_policy_keep_alive(ngx_hybrid_json_value_t *value)
 {
-    u_char      ch;
-    ngx_uint_t  i;
+    u_char      *p, *last, *digits;
+    ngx_int_t    n;
+    ngx_uint_t   seconds, unit;
 
     if (value->type != NGX_HYBRID_JSON_T_NUMBER
         && value->type != NGX_HYBRID_JSON_T_STRING)
     {
+        /* absent or null, or of a type that is an error to Ollama */
+
         return 0;
     }
 
-    if (value->len && value->data[0] == '-') {
+    p = value->data;
+    last = p + value->len;
+    seconds = 0;
+
+    if (value->overflow || p == last) {
         return 1;
     }
 
-    for (i = 0; i < value->len; i++) {
-        ch = value->data[i];
+    while (p < last) {
+        digits = p;
 
-        if (ch >= '1' && ch <= '9') {
-            return 0;
+        while (p < last && *p >= '0' && *p <= '9') {
+            p++;
         }
 
-        if (ch == 'e' || ch == 'E') {
-            break;
+        n = ngx_atoi(digits, p - digits);
+
+        if (n == NGX_ERROR || n > NGX_HTTP_HYBRID_KEEP_ALIVE_MAX) {
+            return 1;
         }
+
+        /* a fraction changes less than a unit, and no unit is a trifle */
+
+        if (p < last && *p == '.') {
+            for (p++; p < last && *p >= '0' && *p <= '9'; p++) {
+                /* void */
+            }
+        }
+
+        unit = 1;
+
+        if (value->type == NGX_HYBRID_JSON_T_STRING) {
+
+            if (p == last || (*p != 'h' && *p != 'm' && *p != 's')
+                || (*p == 'm' && p + 1 < last && p[1] == 's'))
+            {
+                return 1;
+            }
+
+            unit = (*p == 'h') ? 3600 : (*p == 'm') ? 60 : 1;
+            p++;
+
+        } else if (p < last) {
+            return 1;
+        }
+
+        seconds += n * unit;
     }
 
-    return 1;
+    return seconds == 0 || seconds > NGX_HTTP_HYBRID_KEEP_ALIVE_MAX;
 }

@@ -166,9 +166,14 @@ ngx_http_hybrid_refusal_replace(ngx_http_request_t *r,
 
     if (ctx->no_live && r->err_status == NGX_HTTP_BAD_GATEWAY) {
 
-        /* nobody was even asked */
+        /* nobody is left to ask: the last answer, if there was one */
 
-        r->err_status = NGX_HTTP_SERVICE_UNAVAILABLE;
+        if (ctx->last_status) {
+            r->err_status = ctx->last_status;
+
+        } else if (ctx->tries == 0) {
+            r->err_status = NGX_HTTP_SERVICE_UNAVAILABLE;
+        }
     }
 
     if (ctx->reason.len == 0 || ctx->verdict != (ngx_int_t) r->err_status) {

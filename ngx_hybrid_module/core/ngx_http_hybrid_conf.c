@@ -612,15 +612,19 @@ ngx_http_hybrid_conf_secret(ngx_conf_t *cf, ngx_str_t *file,
         return NGX_CONF_ERROR;
     }
 
-    cln = ngx_pool_cleanup_add(cf->pool, sizeof(ngx_str_t));
+    cln = ngx_pool_cleanup_add(cf->pool, 0);
     if (cln == NULL) {
         return NGX_CONF_ERROR;
     }
 
-    buf = ngx_pnalloc(cf->pool, NGX_HTTP_HYBRID_SECRET_MAX);
+    buf = ngx_pcalloc(cf->pool, NGX_HTTP_HYBRID_SECRET_MAX
+                                + NGX_HTTP_HYBRID_SECRET_ROOM);
     if (buf == NULL) {
         return NGX_CONF_ERROR;
     }
+
+    cln->handler = ngx_http_hybrid_conf_wipe;
+    cln->data = buf;
 
     fd = ngx_open_file(name.data, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
 
@@ -653,7 +657,6 @@ ngx_http_hybrid_conf_secret(ngx_conf_t *cf, ngx_str_t *file,
     }
 
     if (n <= 0 || n == NGX_HTTP_HYBRID_SECRET_MAX) {
-        ngx_explicit_memzero(buf, NGX_HTTP_HYBRID_SECRET_MAX);
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "secret file \"%V\" must hold one line of visible "
                            "characters", &name);
@@ -663,9 +666,6 @@ ngx_http_hybrid_conf_secret(ngx_conf_t *cf, ngx_str_t *file,
     secret->data = buf;
     secret->len = n;
 
-    cln->handler = ngx_http_hybrid_conf_wipe;
-    *(ngx_str_t *) cln->data = *secret;
-
     return NGX_CONF_OK;
 }
 
@@ -673,7 +673,6 @@ ngx_http_hybrid_conf_secret(ngx_conf_t *cf, ngx_str_t *file,
 static void
 ngx_http_hybrid_conf_wipe(void *data)
 {
-    ngx_str_t  *secret = data;
-
-    ngx_explicit_memzero(secret->data, secret->len);
+    ngx_explicit_memzero(data, NGX_HTTP_HYBRID_SECRET_MAX
+                               + NGX_HTTP_HYBRID_SECRET_ROOM);
 }

@@ -49,7 +49,12 @@ char *ngx_http_hybrid_conf_pattern(ngx_conf_t *cf, ngx_str_t *text,
 u_char *ngx_http_hybrid_conf_option(ngx_str_t *arg, const char *name,
     ngx_str_t *value);
 
-/* the only line of a file that holds a secret, wiped when the cycle ends */
+/*
+ * The only line of a file that holds a secret, wiped when the cycle ends.
+ * NGX_HTTP_HYBRID_SECRET_ROOM more bytes may be written behind it.
+ */
+#define NGX_HTTP_HYBRID_SECRET_ROOM  16
+
 char *ngx_http_hybrid_conf_secret(ngx_conf_t *cf, ngx_str_t *file,
     ngx_str_t *secret);
 

@@ -276,6 +276,7 @@ struct ngx_http_hybrid_ctx_s {
     ngx_uint_t                         retry_after;   /* seconds */
 
     ngx_http_hybrid_body_t            *body;
+    ngx_uint_t                         key;           /* of the model */
     ngx_hybrid_model_t                 model;
     ngx_str_t                          path;          /* upstream path */
 
@@ -285,6 +286,8 @@ struct ngx_http_hybrid_ctx_s {
     ngx_http_hybrid_candidate_t       *built;         /* request is for it */
     ngx_str_t                          fallback;      /* why not the first */
     ngx_uint_t                         tries;
+    ngx_uint_t                         last_status;
+    ngx_http_handler_pt                content_handler;
 
     /* the request as the client sent it, while another one is built */
     ngx_list_t                         headers;
@@ -393,6 +396,7 @@ ngx_int_t ngx_http_hybrid_list_handler(ngx_http_request_t *r);
 
 ngx_int_t ngx_http_hybrid_request_init(ngx_conf_t *cf,
     ngx_http_hybrid_main_conf_t *hmcf);
+ngx_int_t ngx_http_hybrid_request_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_hybrid_request_present(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_candidate_t *cand);
 void ngx_http_hybrid_request_restore(ngx_http_request_t *r,

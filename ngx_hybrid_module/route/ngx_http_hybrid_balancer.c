@@ -33,6 +33,7 @@ static void ngx_http_hybrid_balancer_set_tries(ngx_peer_connection_t *pc,
     ngx_http_hybrid_ctx_t *ctx, ngx_uint_t tried);
 static void ngx_http_hybrid_balancer_free(ngx_peer_connection_t *pc,
     void *data, ngx_uint_t state);
+static ngx_uint_t ngx_http_hybrid_balancer_others(ngx_http_hybrid_ctx_t *ctx);
 static void ngx_http_hybrid_balancer_reason(ngx_http_hybrid_ctx_t *ctx,
     ngx_peer_connection_t *pc, ngx_uint_t status);
 #if (NGX_SSL || NGX_COMPAT)
@@ -60,6 +61,7 @@ static ngx_int_t
 ngx_http_hybrid_balancer_init_peer(ngx_http_request_t *r,
     ngx_http_upstream_srv_conf_t *us)
 {
+    ngx_uint_t              i;
     ngx_http_upstream_t    *u;
     ngx_http_hybrid_ctx_t  *ctx;
 
@@ -72,16 +74,32 @@ ngx_http_hybrid_balancer_init_peer(ngx_http_request_t *r,
         return NGX_ERROR;
     }
 
-    /* the first request has been built */
-
-    ngx_http_hybrid_request_restore(r, ctx);
-
     u = r->upstream;
     ctx->u = u;
 
-    if (!ngx_http_hybrid_request_plain(ctx->built)) {
+    /*
+     * The request has been built, but after an internal redirect not by us:
+     * then it still holds what the client sent.
+     */
+
+    if (!ctx->presented
+        || ctx->built != ctx->candidates
+        || !ngx_http_hybrid_request_plain(ctx->built))
+    {
         ctx->built = NULL;
     }
+
+    ngx_http_hybrid_request_restore(r, ctx);
+
+    for (i = 0; i < ctx->ncandidates; i++) {
+        ctx->candidates[i].initialized = 0;
+        ctx->candidates[i].spent = 0;
+    }
+
+    ctx->current = 0;
+    ctx->tries = 0;
+    ctx->last_status = 0;
+    ctx->no_live = 0;
 
     u->peer.data = ctx;
     u->peer.get = ngx_http_hybrid_balancer_get;
@@ -157,9 +175,9 @@ ngx_http_hybrid_balancer_get(ngx_peer_connection_t *pc, void *data)
         return rc;
     }
 
-    if (ctx->tries == 0) {
-        ctx->no_live = 1;
-    }
+    /* what nginx would call a bad gateway */
+
+    ctx->no_live = 1;
 
     pc->tries = 0;
     pc->name = &ctx->conf->upstream->host;
@@ -353,8 +371,8 @@ ngx_http_hybrid_balancer_free(ngx_peer_connection_t *pc, void *data,
     }
 
     /*
-     * The machine has spoken: its other paths would say the same, and its
-     * path has not failed.
+     * The machine has spoken: its path has not failed, and another path to
+     * it would hear the same, so the next machine is better.
      */
 
     if (status == NGX_HTTP_NOT_FOUND
@@ -362,7 +380,8 @@ ngx_http_hybrid_balancer_free(ngx_peer_connection_t *pc, void *data,
         || status == NGX_HTTP_SERVICE_UNAVAILABLE)
     {
         state = NGX_PEER_NEXT;
-        cand->spent = 1;
+        cand->spent = ngx_http_hybrid_balancer_others(ctx);
+        ctx->last_status = status;
     }
 
     pc->tries = cand->tries;
@@ -380,6 +399,21 @@ ngx_http_hybrid_balancer_free(ngx_peer_connection_t *pc, void *data,
     }
 
     ngx_http_hybrid_balancer_set_tries(pc, ctx, 0);
+}
+
+
+static ngx_uint_t
+ngx_http_hybrid_balancer_others(ngx_http_hybrid_ctx_t *ctx)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < ctx->ncandidates; i++) {
+        if (i != ctx->current && !ctx->candidates[i].spent) {
+            return 1;
+        }
+    }
+
+    return 0;
 }
 
 

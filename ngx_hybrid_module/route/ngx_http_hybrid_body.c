@@ -96,11 +96,7 @@ ngx_http_hybrid_body_splice(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
     ngx_chain_t              *out;
     ngx_hybrid_json_value_t  *value;
 
-    value = &ctx->body->values[NGX_HTTP_HYBRID_KEY_MODEL];
-
-    if (value->type != NGX_HYBRID_JSON_T_STRING) {
-        value = &ctx->body->values[NGX_HTTP_HYBRID_KEY_NAME];
-    }
+    value = &ctx->body->values[ctx->key];
 
     if (value->type != NGX_HYBRID_JSON_T_STRING
         || r->request_body == NULL || r->request_body->bufs == NULL)

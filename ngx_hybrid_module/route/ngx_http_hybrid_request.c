@@ -40,6 +40,33 @@ static ngx_str_t  ngx_http_hybrid_request_allowed[] = {
 };
 
 
+/* around the location's own content handler, that of proxy_pass */
+
+ngx_int_t
+ngx_http_hybrid_request_handler(ngx_http_request_t *r)
+{
+    ngx_int_t               rc;
+    ngx_http_hybrid_ctx_t  *ctx;
+
+    ctx = ngx_http_hybrid_get_ctx(r);
+
+    if (ngx_http_hybrid_request_present(r, ctx, &ctx->candidates[0])
+        != NGX_OK)
+    {
+        ngx_http_hybrid_request_restore(r, ctx);
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    rc = ctx->content_handler(r);
+
+    /* the balancer has done it already, if that was the upstream */
+
+    ngx_http_hybrid_request_restore(r, ctx);
+
+    return rc;
+}
+
+
 ngx_int_t
 ngx_http_hybrid_request_present(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_candidate_t *cand)

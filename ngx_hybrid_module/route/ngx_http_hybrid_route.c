@@ -168,7 +168,14 @@ ngx_http_hybrid_route_done(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
         ctx->ncandidates = 1;
     }
 
-    return ngx_http_hybrid_request_present(r, ctx, &ctx->candidates[0]);
+    /* what comes between here and there sees the request as it came */
+
+    if (r->content_handler) {
+        ctx->content_handler = r->content_handler;
+        r->content_handler = ngx_http_hybrid_request_handler;
+    }
+
+    return NGX_OK;
 }
 
 

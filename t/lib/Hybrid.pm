@@ -73,6 +73,8 @@ package Hybrid;
 #   read_until do that step by step: $s = $t->open; $s->send; ...
 #   auth_lines(TOKEN) gives the header lines of a token, with CRLFs.
 #
+# run COMMAND, ARGUMENT...: what it writes; {rc} of the object is its status.
+#
 # poll { ... } [SECONDS]: true as soon as the block is; within 20 s.
 # done: stops everything, tests that nginx was well, done_testing.
 
@@ -381,6 +383,20 @@ sub auth_lines {
     my ($t, $token) = @_;
     $token ||= $t->{as};
     return "Authorization: $token->{bearer}\r\n";
+}
+
+
+sub run {
+    my ($t, @command) = @_;
+    my $file = "$t->{dir}/run." . ++$t->{runs};
+
+    # in the same file: standard error tells why
+    my $pid = _spawn($t->{dir}, $file, @command);
+    waitpid $pid, 0;
+    $t->{rc} = $?;
+    delete $children{$pid};
+
+    return _slurp($file);
 }
 
 

@@ -89,8 +89,10 @@ sub table {
         $spec .= "=== $name\n";
 
         while (my ($section, $text) = splice @sections, 0, 2) {
+            my $between = $section =~ /^error_code(_like)?$/ ? ': ' : "\n";
+
             $text =~ s/\n?\z/\n/;
-            $spec .= "--- $section\n$text";
+            $spec .= "--- $section$between$text";
         }
 
         $spec .= "\n";
