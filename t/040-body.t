@@ -513,8 +513,7 @@ END
                       [ 415, $alice->{bearer}, 'content-encoding: identity',
                         'content-encoding: identity' ],
                       [ 401, 'Bearer x', 'x-nothing: 1' ],
-                      [ 401, $alice->{bearer}, 'cf-access-client-id: x' ],
-                      [ 413, $alice->{bearer}, 'content-length: 99999999' ])
+                      [ 401, $alice->{bearer}, 'cf-access-client-id: x' ])
         {
             my ($status, $bearer, @lines) = @$case;
             my $out = $t->run('nghttp', '-v', '-d', $file, '-H',
@@ -583,18 +582,22 @@ subtest 'Expect: 100-continue' => sub {
     answered($s->read_until, $small, 'and sent');
     is $forge->last->{header}{expect}, undef, 'no matter of the backend';
 
+    # nginx would go on waiting for the body
+    my @answer = (until => qr/\}\s*$/);
+
     my $text = $t->raw("POST /api/generate HTTP/1.1\r\nHost: x\r\n"
-        . join("\r\n", @expect) . "\r\n\r\n");
+        . join("\r\n", @expect) . "\r\n\r\n", @answer);
     like $text, qr{^HTTP/1\.1 401 }, 'no body is asked for from a stranger';
 
-    $text = $t->raw(head('/api/generate', @expect, 'Content-Encoding: gzip'));
+    $text = $t->raw(head('/api/generate', @expect, 'Content-Encoding: gzip'),
+                    @answer);
     like $text, qr{^HTTP/1\.1 415 }, 'nor one that is encoded';
 
-    $text = $t->raw(head('/api/nothing', @expect));
+    $text = $t->raw(head('/api/nothing', @expect), @answer);
     like $text, qr{^HTTP/1\.1 403 }, 'nor one for nothing';
 
     $text = $t->raw(head('/api/generate', 'Content-Length: 99999999',
-                         @expect[1, 2]));
+                         @expect[1, 2]), @answer);
     like $text, qr{^HTTP/1\.1 413 }, 'nor one that is too long';
 };
 

@@ -14,6 +14,7 @@ static char *ngx_http_hybrid_credential_add(ngx_conf_t *cf,
     ngx_http_hybrid_backend_t *backend, ngx_str_t *name, ngx_str_t *file,
     const char *before);
 static char *ngx_http_hybrid_credential_args(ngx_conf_t *cf, ngx_uint_t n);
+static ngx_uint_t ngx_http_hybrid_credential_name_ok(ngx_str_t *name);
 
 
 /* the arguments of a "credential" line */
@@ -22,7 +23,6 @@ char *
 ngx_http_hybrid_credential(ngx_conf_t *cf, ngx_http_hybrid_backend_t *backend)
 {
     ngx_str_t        *value, name;
-    ngx_uint_t        i;
     ngx_table_elt_t  *h;
 
     value = cf->args->elts;
@@ -55,16 +55,10 @@ ngx_http_hybrid_credential(ngx_conf_t *cf, ngx_http_hybrid_backend_t *backend)
             return NGX_CONF_ERROR;
         }
 
-        for (i = 0; i < value[2].len; i++) {
-            if (!((value[2].data[i] >= 'a' && value[2].data[i] <= 'z')
-                  || (value[2].data[i] >= 'A' && value[2].data[i] <= 'Z')
-                  || (value[2].data[i] >= '0' && value[2].data[i] <= '9')
-                  || value[2].data[i] == '-'))
-            {
-                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                                   "invalid header name \"%V\"", &value[2]);
-                return NGX_CONF_ERROR;
-            }
+        if (!ngx_http_hybrid_credential_name_ok(&value[2])) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid header name \"%V\"", &value[2]);
+            return NGX_CONF_ERROR;
         }
 
         return ngx_http_hybrid_credential_add(cf, backend, &value[2],
@@ -123,6 +117,26 @@ ngx_http_hybrid_credential_args(ngx_conf_t *cf, ngx_uint_t n)
                        &value[1]);
 
     return NGX_CONF_ERROR;
+}
+
+
+static ngx_uint_t
+ngx_http_hybrid_credential_name_ok(ngx_str_t *name)
+{
+    u_char      ch;
+    ngx_uint_t  i;
+
+    for (i = 0; i < name->len; i++) {
+        ch = ngx_tolower(name->data[i]);
+
+        if (!((ch >= 'a' && ch <= 'z') || (ch >= '0' && ch <= '9')
+              || ch == '-'))
+        {
+            return 0;
+        }
+    }
+
+    return name->len != 0;
 }
 
 

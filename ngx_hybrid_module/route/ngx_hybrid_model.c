@@ -87,7 +87,12 @@ ngx_hybrid_pattern_parse(ngx_hybrid_pattern_t *p, ngx_str_t *text, u_char *buf)
         return NGX_OK;
     }
 
-    if (ngx_hybrid_model_lower(&name, text, buf, 1) != NGX_OK) {
+    /* names are compared without ":local", so it can't be matched */
+
+    if (ngx_hybrid_model_lower(&name, text, buf, 1) != NGX_OK
+        || ngx_hybrid_model_ends_with(&name, ":local")
+        || ngx_hybrid_model_source(&name) != NGX_OK)
+    {
         return NGX_ERROR;
     }
 
