@@ -227,7 +227,7 @@ ngx_http_hybrid_token_verify(ngx_http_request_t *r,
 
         if (CRYPTO_memcmp(token->digest, digest, sizeof(token->digest)) == 0
             && token->client
-            && (token->until == 0 || token->until > ngx_time()))
+            && (!token->ends || token->until > ngx_time()))
         {
             match = token;
         }

@@ -20,7 +20,7 @@ static char *ngx_http_hybrid_client_digest(ngx_conf_t *cf, ngx_str_t *text,
     u_char *digest);
 static char *ngx_http_hybrid_client_token_add(ngx_conf_t *cf,
     ngx_http_hybrid_token_t *token);
-static time_t ngx_http_hybrid_client_time(ngx_str_t *text);
+static ngx_int_t ngx_http_hybrid_client_time(ngx_str_t *text, time_t *t);
 
 
 static ngx_http_hybrid_statement_t  ngx_http_hybrid_client_statements[] = {
@@ -175,9 +175,9 @@ ngx_http_hybrid_client_token(ngx_conf_t *cf, void *block)
             return NGX_CONF_ERROR;
         }
 
-        token->until = ngx_http_hybrid_client_time(&until);
+        token->ends = 1;
 
-        if (token->until == (time_t) NGX_ERROR) {
+        if (ngx_http_hybrid_client_time(&until, &token->until) != NGX_OK) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "invalid time \"%V\", it must be as in "
                                "\"2026-12-01T00:00:00Z\"", &until);
@@ -474,11 +474,10 @@ ngx_http_hybrid_client_rate_parse(ngx_str_t *text, uint64_t *interval)
 
 /* RFC 3339, section 5.6, without fractions: only what a token line needs */
 
-static time_t
-ngx_http_hybrid_client_time(ngx_str_t *text)
+static ngx_int_t
+ngx_http_hybrid_client_time(ngx_str_t *text, time_t *t)
 {
     u_char     *p;
-    time_t      t;
     ngx_int_t   field[6], zone[2];
     ngx_uint_t  i;
     struct tm   tm, check;
@@ -513,7 +512,7 @@ ngx_http_hybrid_client_time(ngx_str_t *text)
     tm.tm_sec = (int) field[5];
 
     check = tm;
-    t = timegm(&check);
+    *t = timegm(&check);
 
     /* normalized by timegm(): there is no such day or hour */
 
@@ -526,7 +525,7 @@ ngx_http_hybrid_client_time(ngx_str_t *text)
     p = text->data + sizeof(shape) - 1;
 
     if (*p == 'Z' && text->len == sizeof(shape)) {
-        return t;
+        return NGX_OK;
     }
 
     if (text->len != sizeof(shape) - 1 + sizeof("+00:00") - 1
@@ -546,5 +545,7 @@ ngx_http_hybrid_client_time(ngx_str_t *text)
 
     i = zone[0] * 3600 + zone[1] * 60;
 
-    return *p == '+' ? t - (time_t) i : t + (time_t) i;
+    *t += (*p == '+') ? - (time_t) i : (time_t) i;
+
+    return NGX_OK;
 }

@@ -90,7 +90,8 @@ typedef struct ngx_http_hybrid_token_s  ngx_http_hybrid_token_t;
 struct ngx_http_hybrid_token_s {
     ngx_str_node_t                 sn;      /* by client id */
     u_char                         digest[32];
-    time_t                         until;   /* wall clock, 0: no end */
+    time_t                         until;   /* wall clock, if it ends */
+    unsigned                       ends:1;
     ngx_http_hybrid_client_t      *client;
     ngx_http_hybrid_token_t       *next;    /* the same id */
 };
