@@ -1,7 +1,7 @@
 # What exists, by method and exact path: everything else stays here.
 
 # a thousand requests, and no log to wait for
-BEGIN { $ENV{TEST_NGINX_SLEEP} = 0.001 }
+BEGIN { $ENV{TEST_NGINX_SLEEP} = $ENV{TEST_NGINX_USE_VALGRIND} ? 0.02 : 0.001 }
 
 use Test::Nginx::Socket;
 use HybridBlocks;

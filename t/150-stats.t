@@ -154,7 +154,9 @@ subtest 'outcomes, one by one' => sub {
     is(ask($gw, 'alice', model => 'llama3:8b')->{status}, 500,
         'backend_error');
 
-    $forge->mock('behave', { close_before_header => \1, times => 1 });
+    # nginx itself tries again when it was a connection that it had kept
+
+    $forge->mock('behave', { close_before_header => \1 });
     is(ask($gw, 'alice', model => 'llama3:8b')->{status}, 502,
         'backend_error, no answer');
 
@@ -177,7 +179,7 @@ subtest 'outcomes, one by one' => sub {
     is(ask($gw, 'alice', model => 'secret:1b')->{status}, 403, 'denied');
     is(ask($gw, 'alice', body => '{"model":')->{status}, 400, 'denied');
     is(ask($gw, 'viewer')->{status}, 403, 'denied');
-    is(ask($gw, 'bob')->{status}, $_, "$_") for 200, 200, 429, 429, 429;
+    is(ask($gw, 'bob')->{status}, $_, "bob: $_") for 200, 200, 429, 429, 429;
 
     my $expect = {
         'alice forge mistral:7b' => 'ok=4',
