@@ -68,6 +68,45 @@ ngx_http_hybrid_access_handler(ngx_http_request_t *r)
 }
 
 
+/*
+ * With "satisfy any" another module may have let in whom we refused, or whom
+ * we never saw: nobody gets to a backend by address, or without a route.
+ */
+
+ngx_int_t
+ngx_http_hybrid_access_verdict_handler(ngx_http_request_t *r)
+{
+    ngx_http_hybrid_ctx_t       *ctx;
+    ngx_http_hybrid_loc_conf_t  *hlcf;
+
+    hlcf = ngx_http_get_module_loc_conf(r, ngx_http_hybrid_module);
+
+    if (hlcf->access & NGX_HTTP_HYBRID_ACCESS_OFF
+        || hlcf->status
+        || r != r->main)
+    {
+        return NGX_DECLINED;
+    }
+
+    ctx = ngx_http_hybrid_get_ctx(r);
+
+    if (ctx == NULL) {
+        ctx = ngx_http_hybrid_create_ctx(r);
+        if (ctx == NULL) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+
+        ctx->decided = 1;
+
+        return ngx_http_hybrid_refuse(ctx, NGX_HTTP_UNAUTHORIZED,
+                                      "unauthenticated",
+                                      "authentication is required");
+    }
+
+    return ctx->verdict == NGX_OK ? NGX_DECLINED : ctx->verdict;
+}
+
+
 static ngx_int_t
 ngx_http_hybrid_access_start(ngx_http_request_t *r,
     ngx_http_hybrid_loc_conf_t *hlcf)
@@ -110,15 +149,16 @@ ngx_http_hybrid_access_headers(ngx_http_request_t *r,
 {
     ngx_int_t  rc, status = 0;
 
+    if (hlcf->status) {
+        ctx->endpoint = ngx_http_hybrid_endpoint_status();
+    }
+
     rc = ngx_http_hybrid_token_identify(r, ctx);
     if (rc != NGX_OK) {
         return rc;
     }
 
-    if (hlcf->status) {
-        ctx->endpoint = ngx_http_hybrid_endpoint_status();
-
-    } else {
+    if (!hlcf->status) {
         ctx->endpoint = ngx_http_hybrid_endpoint_find(r, &ctx->path, &status);
     }
 

@@ -125,7 +125,8 @@ ngx_http_hybrid_refusal_header(ngx_http_request_t *r,
             return NGX_ERROR;
         }
 
-        if (ctx->fallback.len
+        if (ctx->current
+            && ctx->fallback.len
             && ngx_http_hybrid_add_header(r, "X-Hybrid-Fallback",
                                           &ctx->fallback)
                == NULL)

@@ -356,6 +356,7 @@ ngx_http_hybrid_dialect_e ngx_http_hybrid_endpoint_dialect(
     ngx_http_request_t *r);
 
 ngx_int_t ngx_http_hybrid_access_handler(ngx_http_request_t *r);
+ngx_int_t ngx_http_hybrid_access_verdict_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_hybrid_token_verify(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_str_t *id, ngx_str_t *secret);
 ngx_int_t ngx_http_hybrid_token_identify(ngx_http_request_t *r,

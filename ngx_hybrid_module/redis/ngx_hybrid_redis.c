@@ -11,6 +11,10 @@
  * Redis that is slow is worse than Redis that is dead, so one command that
  * is not answered in time closes the connection, and requests don't try
  * again until a new one has greeted.
+ *
+ * A Redis that greets but refuses commands (a replica, missing rights) would
+ * come and go without end: it is said once a minute, the back-off grows, and
+ * it is back when no command was refused for some seconds.
  */
 
 
@@ -24,6 +28,10 @@
 #define NGX_HYBRID_REDIS_MAX_ARGS     4096
 #define NGX_HYBRID_REDIS_BACKOFF_MIN  50
 #define NGX_HYBRID_REDIS_BACKOFF_MAX  1000
+
+/* msec */
+#define NGX_HYBRID_REDIS_REFUSED_LOG  60000
+#define NGX_HYBRID_REDIS_REFUSED_END  5000
 
 
 /* of its own memory: the reply may come after the request is gone */
@@ -46,6 +54,9 @@ static void ngx_hybrid_redis_connect(ngx_hybrid_redis_t *rd);
 static ngx_int_t ngx_hybrid_redis_greet(ngx_hybrid_redis_t *rd);
 static void ngx_hybrid_redis_greeted(void *data, redisReply *reply);
 static void ngx_hybrid_redis_authenticated(void *data, redisReply *reply);
+static void ngx_hybrid_redis_back(ngx_hybrid_redis_t *rd);
+static void ngx_hybrid_redis_refused(ngx_hybrid_redis_t *rd,
+    redisReply *reply);
 static void ngx_hybrid_redis_retry(ngx_hybrid_redis_t *rd);
 static void ngx_hybrid_redis_reconnect_handler(ngx_event_t *ev);
 static void ngx_hybrid_redis_deadline_handler(ngx_event_t *ev);
@@ -227,11 +238,7 @@ ngx_hybrid_redis_authenticated(void *data, redisReply *reply)
         return;
     }
 
-    if (!rd->down) {
-        ngx_log_error(NGX_LOG_ERR, rd->log, 0,
-                      "redis \"%V\" refused AUTH or SELECT: \"%s\"",
-                      &rd->conf->address, reply->str);
-    }
+    ngx_hybrid_redis_refused(rd, reply);
 
     /* runs in a hiredis callback, so this is deferred by hiredis itself */
 
@@ -253,15 +260,45 @@ ngx_hybrid_redis_greeted(void *data, redisReply *reply)
         return;
     }
 
+    rd->ready = 1;
+    rd->first = 0;
+
+    if (!rd->refused) {
+        ngx_hybrid_redis_back(rd);
+    }
+}
+
+
+static void
+ngx_hybrid_redis_back(ngx_hybrid_redis_t *rd)
+{
     if (rd->down) {
         ngx_log_error(NGX_LOG_NOTICE, rd->log, 0, "redis \"%V\" is back",
                       &rd->conf->address);
     }
 
-    rd->ready = 1;
-    rd->first = 0;
     rd->down = 0;
+    rd->refused = 0;
     rd->backoff = NGX_HYBRID_REDIS_BACKOFF_MIN;
+}
+
+
+static void
+ngx_hybrid_redis_refused(ngx_hybrid_redis_t *rd, redisReply *reply)
+{
+    if (!rd->refused
+        || ngx_current_msec - rd->refused_logged
+           >= NGX_HYBRID_REDIS_REFUSED_LOG)
+    {
+        ngx_log_error(NGX_LOG_WARN, rd->log, 0,
+                      "redis \"%V\" can't serve: \"%s\"",
+                      &rd->conf->address, reply->str);
+
+        rd->refused_logged = ngx_current_msec;
+    }
+
+    rd->refused = 1;
+    rd->refused_last = ngx_current_msec;
 }
 
 
@@ -556,11 +593,7 @@ ngx_hybrid_redis_reply(redisAsyncContext *ac, void *data, void *privdata)
         }
 
         if (ngx_hybrid_redis_is_away(reply)) {
-            if (!rd->down) {
-                ngx_log_error(NGX_LOG_WARN, rd->log, 0,
-                              "redis \"%V\" can't serve: \"%s\"",
-                              &rd->conf->address, reply->str);
-            }
+            ngx_hybrid_redis_refused(rd, reply);
 
             if (!(ac->c.flags & REDIS_FREEING)) {
                 redisAsyncFree(ac);
@@ -568,6 +601,12 @@ ngx_hybrid_redis_reply(redisAsyncContext *ac, void *data, void *privdata)
 
             reply = NULL;
         }
+    }
+
+    if (reply && rd->refused && rd->ready
+        && ngx_current_msec - rd->refused_last >= NGX_HYBRID_REDIS_REFUSED_END)
+    {
+        ngx_hybrid_redis_back(rd);
     }
 
     if (op->handler) {

@@ -101,11 +101,14 @@ struct ngx_hybrid_redis_s {
     ngx_event_t                reconnect;
     ngx_msec_t                 backoff;
     ngx_uint_t                 failures;
+    ngx_msec_t                 refused_last;    /* when */
+    ngx_msec_t                 refused_logged;
     unsigned                   ready:1;    /* greeted, commands flow */
     unsigned                   first:1;    /* the first attempt is under way */
     unsigned                   writing:1;  /* in redisAsyncHandleWrite() */
     unsigned                   closing:1;
     unsigned                   down:1;     /* said so in the log */
+    unsigned                   refused:1;  /* by a Redis that is there */
 };
 
 

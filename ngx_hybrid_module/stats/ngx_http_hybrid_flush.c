@@ -41,6 +41,7 @@ struct ngx_http_hybrid_flush_s {
 
 
 static void ngx_http_hybrid_flush_handler(ngx_event_t *ev);
+static void ngx_http_hybrid_flush_expire(ngx_http_hybrid_flush_t *flush);
 static ngx_int_t ngx_http_hybrid_flush_series(ngx_http_hybrid_flush_t *flush,
     ngx_uint_t n);
 static void ngx_http_hybrid_flush_mark(ngx_hybrid_mark_t *mark,
@@ -144,9 +145,26 @@ ngx_http_hybrid_flush_handler(ngx_event_t *ev)
                 break;
             }
         }
+
+        if (sent) {
+            ngx_http_hybrid_flush_expire(flush);
+        }
     }
 
     ngx_add_timer(ev, NGX_HTTP_HYBRID_FLUSH_INTERVAL);
+}
+
+
+static void
+ngx_http_hybrid_flush_expire(ngx_http_hybrid_flush_t *flush)
+{
+    u_char     buf[NGX_INT64_LEN];
+    ngx_str_t  ttl;
+
+    ttl.data = buf;
+    ttl.len = ngx_sprintf(buf, "%d", NGX_HTTP_HYBRID_SERIES_TTL) - buf;
+
+    (void) ngx_http_hybrid_series_command(flush->conf, "PEXPIRE", &ttl);
 }
 
 
@@ -273,7 +291,7 @@ ngx_http_hybrid_flush_send(ngx_http_hybrid_flush_t *flush,
 
     packet->pending = 1;
 
-    return ngx_http_hybrid_series_announce(flush->conf, &argv[0]);
+    return ngx_http_hybrid_series_command(flush->conf, "SADD", &argv[0]);
 }
 
 

@@ -224,6 +224,14 @@ ngx_http_hybrid_merge_fields(void *data, redisReply *reply)
     row += merge->read++;
     e = reply->element;
 
+    if (reply->elements == 0) {
+
+        /* it has expired; who still counts it puts its key back */
+
+        (void) ngx_http_hybrid_series_command(merge->view->conf, "SREM",
+                                              &row->key);
+    }
+
     for (i = 0; i + 1 < reply->elements; i += 2) {
 
         if (e[i]->type != REDIS_REPLY_STRING

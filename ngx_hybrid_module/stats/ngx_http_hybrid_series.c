@@ -61,8 +61,8 @@ ngx_http_hybrid_series_index(ngx_http_hybrid_main_conf_t *hmcf,
 
 
 ngx_int_t
-ngx_http_hybrid_series_announce(ngx_http_hybrid_main_conf_t *hmcf,
-    ngx_str_t *key)
+ngx_http_hybrid_series_command(ngx_http_hybrid_main_conf_t *hmcf,
+    const char *command, ngx_str_t *arg)
 {
     u_char     *p;
     ngx_int_t   rc;
@@ -74,9 +74,10 @@ ngx_http_hybrid_series_announce(ngx_http_hybrid_main_conf_t *hmcf,
         return NGX_DECLINED;
     }
 
-    ngx_str_set(&argv[0], "SADD");
+    argv[0].data = (u_char *) command;
+    argv[0].len = ngx_strlen(command);
     ngx_http_hybrid_series_index(hmcf, &argv[1], p);
-    argv[2] = *key;
+    argv[2] = *arg;
 
     rc = ngx_hybrid_redis_command(hmcf->redis, 3, argv, NULL, NULL);
 
@@ -86,12 +87,14 @@ ngx_http_hybrid_series_announce(ngx_http_hybrid_main_conf_t *hmcf,
 }
 
 
+/* others may write to Redis, too: only what a label may hold is taken */
+
 ngx_int_t
 ngx_http_hybrid_series_parse(ngx_str_t *prefix, ngx_str_t *key,
     ngx_http_hybrid_row_t *row)
 {
     size_t   len;
-    u_char  *p, *last, *end;
+    u_char   ch, *p, *last, *end;
 
     p = key->data;
     last = p + key->len;
@@ -104,6 +107,15 @@ ngx_http_hybrid_series_parse(ngx_str_t *prefix, ngx_str_t *key,
     }
 
     p += prefix->len + 1;
+
+    for (end = p; end < last; end++) {
+        ch = *end;
+
+        if (ch <= ' ' || ch >= 0x7f || ch == '"' || ch == '\\') {
+            return NGX_ERROR;
+        }
+    }
+
     end = ngx_strlchr(p, last, '}');
     len = sizeof(NGX_HTTP_HYBRID_SERIES_MARK) - 1;
 

@@ -50,7 +50,7 @@ ngx_http_hybrid_stats_log(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
         ngx_http_hybrid_stats_times(r, ctx, &series->now);
     }
 
-    if (ctx->tries && ctx->fallback.len) {
+    if (ctx->tries && ctx->current) {
         (void) ngx_atomic_fetch_add(
                          &series->now.counts[NGX_HYBRID_COUNT_FALLBACKS], 1);
     }

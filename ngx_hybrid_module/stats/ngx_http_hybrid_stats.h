@@ -64,9 +64,9 @@ typedef struct {
 u_char *ngx_http_hybrid_series_key(ngx_str_t *prefix,
     ngx_hybrid_series_t *series, ngx_str_t *key, u_char *p);
 
-/* adds the key to the set of all */
-ngx_int_t ngx_http_hybrid_series_announce(ngx_http_hybrid_main_conf_t *hmcf,
-    ngx_str_t *key);
+/* sends a command on the set of all keys, with one more argument */
+ngx_int_t ngx_http_hybrid_series_command(ngx_http_hybrid_main_conf_t *hmcf,
+    const char *command, ngx_str_t *arg);
 void ngx_http_hybrid_series_index(ngx_http_hybrid_main_conf_t *hmcf,
     ngx_str_t *key, u_char *p);
 
