@@ -46,7 +46,8 @@ sub later { qq("$_[0]" is not available in this version) }
 
 my $directive = '"%s" directive is duplicate';
 my $arguments = 'invalid number of arguments in "%s" directive';
-my $one_line = "secret file \"$dir/%s\" must hold one line of visible characters";
+my $one_line = "secret file \"$dir/%s\" must hold one line of visible "
+    . 'characters';
 
 # [ message => what http{} has, what server{} has ]
 my @refused = (
@@ -143,7 +144,8 @@ my @refused = (
     '2026-13-01T00:00:00Z', '2026-02-30T00:00:00Z', '2026-12-01T24:00:00Z',
     '2026-12-01T00:60:00Z', '2026-12-01T00:00:61Z', '2026-12-01T00:00:00z',
     '2026-12-01T00:00:00+2:00', '2026-12-01T00:00:00+24:00',
-    '2026-12-01T00:00:00+02:60', '2026-12-01T00:00:00Z ', '-026-12-01T00:00:00Z',
+    '2026-12-01T00:00:00+02:60', '2026-12-01T00:00:00Z ',
+    '-026-12-01T00:00:00Z',
     'tomorrow'),
 
 [ 'invalid verb "write", it must be "inference", "read" or "admin"'
@@ -172,7 +174,8 @@ my @refused = (
 # hybrid_backend
 
 (map { [ qq(invalid backend name "$_": up to 64 letters, digits and any of )
-         . '"._@-", not "other" or "discovered"' => "hybrid_backend '$_' { }" ] }
+         . '"._@-", not "other" or "discovered"'
+         => "hybrid_backend '$_' { }" ] }
     '', 'a,b', 'other', 'discovered', '-', $long),
 [ 'duplicate hybrid_backend "b"' => "$backend $backend" ],
 [ 'backend "b" needs "pass"' => 'hybrid_backend b { api ollama; }' ],
@@ -258,14 +261,16 @@ my @refused = (
 
 (map { my $text = $_;
        my $message = qq(model pattern "$text" can never match: a model's name )
-           . q(has up to 256 letters, digits and any of "._:/@+-", here also "*");
+           . q(has up to 256 letters, digits and any of "._:/@+-", here )
+           . q(also "*");
        ([ $message => in_client("models m '$text';") ],
         [ $message => in_backend("models '$text';") ],
         [ $message => in_backend("rename '$text' m;") ],
         [ $message => "$backend hybrid_route '$text' b;" ]) }
     '', 'a b', "\xe4", '/a', 'a/', 'a//b', 'https://a/b/c', 'a:', ':a', 'a:b:c',
     'a:b:c:cloud', 'a?', 'x' x 257),
-(map { [ qr/model pattern "\Q$_\E" can never match/ => in_client("models $_;") ] }
+(map { [ qr/model pattern "\Q$_\E" can never match/
+         => in_client("models $_;") ] }
     '*:', '*:local', '*/', '/*', '*//*', 'a:b:*:c', '*' . 'x' x 256),
 
 # the place

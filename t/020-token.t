@@ -57,7 +57,8 @@ my @refused = (
       'wrong id or secret' ],
     [ "another client's secret" => headers($id, secret('friend')),
       'wrong id or secret' ],
-    [ 'an unknown id' => headers('unknown', secret($id)), 'wrong id or secret' ],
+    [ 'an unknown id' => headers('unknown', secret($id)),
+      'wrong id or secret' ],
     [ 'the id in upper case' => headers(uc $id, secret($id)),
       'wrong id or secret' ],
     [ "the id's beginning" => headers(substr($id, 0, -1), secret($id)),
@@ -68,7 +69,8 @@ my @refused = (
     [ 'a token that has ended, by its zone' => headers('zone'),
       'wrong id or secret' ],
     [ 'a token that ended in 1970' => headers('epoch'), 'wrong id or secret' ],
-    [ 'a secret that has ended, of an id with others' => headers('both', 'first'),
+    [ 'a secret that has ended, of an id with others'
+      => headers('both', 'first'),
       'wrong id or secret' ],
     [ 'an empty id' => "CF-Access-Client-Id:\n$secret_line",
       'malformed credential' ],
@@ -171,7 +173,8 @@ spec_string(table(
       'response_body eval' => "[ map { \$_ % 2 ? qq{GET /api/version "
           . "localhost:11434\n} : q{$unauthorized} } 0 .. 9 ]" ],
 
-    [ 'TEST ' . ++$n . ': an outer hybrid_access, and off', http_config => $http,
+    [ 'TEST ' . ++$n . ': an outer hybrid_access, and off',
+      http_config => $http,
       config => "hybrid_access token;
           location /open { hybrid_access off; return 200 open; }
           location /deep { location /deep/er { return 200 deep; } }

@@ -7,7 +7,8 @@ use Test::Nginx::Socket;
 use HybridBlocks;
 
 my $http = ollama('$TEST_NGINX_RAND_PORT_1') . '
-    hybrid_backend b { pass http://127.0.0.1:$TEST_NGINX_RAND_PORT_1; models m; }
+    hybrid_backend b { pass http://127.0.0.1:$TEST_NGINX_RAND_PORT_1;
+                       models m; }
     hybrid_route * b;
 ' . join '', map { client($_, "models *; verbs $_;") } qw(inference read admin);
 
@@ -70,7 +71,8 @@ sub add {
         push @{$row{more_headers}}, headers($who) . ($more // '');
         push @{$row{error_code}}, $code;
         push @{$row{response_headers}}, "X-Hybrid-Reason: $reason\n"
-            . 'X-Hybrid-Backend: ' . ($code != 200 || $request =~ $own ? '' : 'b');
+            . 'X-Hybrid-Backend: '
+            . ($code != 200 || $request =~ $own ? '' : 'b');
         push @{$row{response_body_like}},
             $answer // ($request =~ /^HEAD/ ? '^$' : $error);
         $tests += 4;
@@ -99,7 +101,8 @@ my @tricks = (
     '/api/chat/../pull', '/api/%70ull', '/%61pi/pull', '/api%2fpull',
     '/api%2Fpull', '/api/%2e%2e/api/pull', '/API/PULL', '/Api/pull',
     '/api/pull;x', '/api/pull;', '/api/pull/', '/api/pull/.', '/api/pull%20',
-    '/api/pull%0a', '/api/pull%3fx', '/api/pull%23', '/api/pull#x', '/api/pull.',
+    '/api/pull%0a', '/api/pull%3fx', '/api/pull%23', '/api/pull#x',
+    '/api/pull.',
     '/api\\pull', '/api/pull%ff', '/api/pul', '/api/pulls', '/api', '/api/',
     '/v1', '/v1/', '/v1/chat', '/v1/audio/transcriptions', '/v1/models/',
     '/v1/models/a/b', '/v1/models/a%2fb', '/v1/models/..', '/v1/models/.',
@@ -150,7 +153,8 @@ add('absolute form', map { [ $_, 'inference', 403, 'endpoint' ] }
 add('GET with a body', map { [ "GET $_\n{}", 'all', 400, 'unexpected_body' ] }
     '/', '/api/version', '/api/tags', '/v1/models', '/v1/models/m');
 add('GET with a chunked body',
-    map { [ "GET $_\n2\r\n{}\r\n0\r\n\r\n", 'all', 400, 'unexpected_body', undef,
+    map { [ "GET $_\n2\r\n{}\r\n0\r\n\r\n", 'all', 400, 'unexpected_body',
+            undef,
             'Transfer-Encoding: chunked' ] }
     '/', '/api/version', '/api/tags', '/v1/models', '/v1/models/m');
 add('GET with an empty body',

@@ -77,10 +77,12 @@ sub words {
 
     return qr/^\{"error":"$message"\}\n\z/ if $dialect eq 'ollama';
 
-    return qr/^\{"type":"error","error":\{"type":"$anthropic","message":"$message"\}\}\n\z/
+    return qr/^\{"type":"error","error":\{"type":"$anthropic",
+               "message":"$message"\}\}\n\z/x
         if $dialect eq 'anthropic';
 
-    return qr/^\{"error":\{"message":"$message","type":"$openai","param":null,"code":"$reason"\}\}\n\z/;
+    return qr/^\{"error":\{"message":"$message","type":"$openai",
+               "param":null,"code":"$reason"\}\}\n\z/x;
 }
 
 my $location = gateway('', client_max_body_size => '1k',
@@ -138,7 +140,8 @@ for my $dialect (sort keys %path) {
 add('HEAD', config => $location,
     request => [ 'HEAD /api/tags', 'HEAD /nothing' ],
     more_headers => [ '', headers('c') ], error_code => [ 401, 403 ],
-    response_headers => [ "X-Hybrid-Reason: unauthenticated\nContent-Length: 39",
+    response_headers => [
+        "X-Hybrid-Reason: unauthenticated\nContent-Length: 39",
         "X-Hybrid-Reason: endpoint\nContent-Length: 43" ],
     response_body => [ '', '' ]);
 $tests += 8;
@@ -165,7 +168,8 @@ add('error_page', config => "error_page 401 /login; error_page 403 =200 /sorry;
         '{"model":"denied"}', '{"model":"nowhere"}', '{"model":"down"}' ],
     more_headers => [ '', (headers('c')) x 3 ],
     error_code => [ 401, 200, 404, 503 ],
-    response_body_like => [ '^log in$', '^sorry$', '^lost$', 'no backend can' ]);
+    response_body_like => [ '^log in$', '^sorry$', '^lost$',
+        'no backend can' ]);
 $tests += 8;
 
 add('error_page is no way to a backend', config => "
@@ -186,7 +190,8 @@ my $status = 'location = /status { satisfy any; hybrid_access token;
 
 for my $way ([ 'allow', 'allow all;', '', 200 ],
              [ 'deny', 'deny all;', '', 401 ],
-             [ 'auth_basic', 'auth_basic x; auth_basic_user_file ../html/users;',
+             [ 'auth_basic',
+               'auth_basic x; auth_basic_user_file ../html/users;',
                'Authorization: Basic dTpw', 200 ],
              [ 'a wrong auth_basic',
                'auth_basic x; auth_basic_user_file ../html/users;',
@@ -206,7 +211,8 @@ for my $way ([ 'allow', 'allow all;', '', 200 ],
 
 add('satisfy any does not bring a stranger to a backend',
     config => gateway('satisfy any; allow all;'),
-    request => [ ('GET /api/version') x 2, "POST /api/chat\n{\"model\":\"denied\"}" ],
+    request => [ ('GET /api/version') x 2,
+        "POST /api/chat\n{\"model\":\"denied\"}" ],
     more_headers => [ headers('c'), '', headers('c') ],
     error_code => [ 200, 401, 403 ],
     response_body_like => [ '^GET', 'is required', 'may not' ]);
@@ -236,7 +242,8 @@ $tests += 12;
 add('gzip', config => "gzip on; gzip_types application/json; $location",
     request => "POST /api/chat\n{\"model\":\"denied\"}",
     more_headers => headers('c') . 'Accept-Encoding: gzip', error_code => 403,
-    response_headers => "Content-Encoding: gzip\nX-Hybrid-Reason: model_denied\n"
+    response_headers => "Content-Encoding: gzip\n"
+        . "X-Hybrid-Reason: model_denied\n"
         . 'Content-Type: application/json',
     response_body_filters => \&gunzip,
     response_body => qq({"error":"this client may not use this model"}\n));

@@ -133,7 +133,8 @@ subtest 'kept over a reload' => sub {
     # another limit for the same client
 
     my $http = $gw->{http};
-    $gw->configure(http => $http =~ s/rate 1r\/m burst=20/rate 1r\/m burst=25/r);
+    $gw->configure(
+        http => $http =~ s/rate 1r\/m burst=20/rate 1r\/m burst=25/r);
     ok($gw->reload, 'reloaded with a larger burst');
     is_deeply(numbers(at_once('burst20', 20)), { 200 => 5, 429 => 15 },
         'what has been used stays used');

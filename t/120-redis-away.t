@@ -187,7 +187,8 @@ subtest 'loss=' => sub {
     cmp_ok($answer->{headers}{'retry-after'}, '>=', 1, 'Retry-After');
 
     my $metrics = http($gw, 'GET', '/hybrid/metrics')->{body};
-    like($metrics, qr/^ngx_hybrid_limits_without_redis_total\{client="open"\} 20$/m,
+    like($metrics,
+        qr/^ngx_hybrid_limits_without_redis_total\{client="open"\} 20$/m,
         'counted');
     like($metrics, qr/^ngx_hybrid_redis_up 0$/m, 'Redis is not up');
 

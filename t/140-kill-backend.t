@@ -44,7 +44,8 @@ sub counted {
 }
 
 my @expected = (qr/\[error\].*(?:prematurely closed|Connection refused|reset)/,
-    qr/\[error\].*no live upstreams/, qr/\[warn\].*upstream server temporarily/);
+    qr/\[error\].*no live upstreams/,
+    qr/\[warn\].*upstream server temporarily/);
 
 
 subtest 'killed while it answers' => sub {

@@ -6,7 +6,7 @@ package Hybrid;
 #   use Hybrid;
 #
 #   my $t = Hybrid->new;                       # temporary directory
-#   my $forge = $t->backend('forge', models => 'a,b');     # conf/demo/backend.py
+#   my $forge = $t->backend('forge', models => 'a,b');     # demo/backend.py
 #   my $alice = $t->token('alice');
 #
 #   $t->start(workers => 2, http => <<"END");
