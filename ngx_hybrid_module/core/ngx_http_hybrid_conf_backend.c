@@ -245,7 +245,11 @@ ngx_http_hybrid_backend_base(ngx_conf_t *cf,
         }
     }
 
-    backend->base = *uri;
+    ngx_str_set(&backend->base, "");
+
+    if (uri->len) {
+        backend->base = *uri;
+    }
 
     while (backend->base.len
            && backend->base.data[backend->base.len - 1] == '/')

@@ -241,7 +241,7 @@ ngx_http_hybrid_request_uri(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
 
     backend = cand->backend;
     path = ctx->path;
-    ngx_str_null(&tail);
+    ngx_str_set(&tail, "");
 
     if (cand->rename
         && ctx->endpoint->model == ngx_http_hybrid_model_path)
