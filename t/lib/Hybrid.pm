@@ -224,7 +224,7 @@ END {
     # workers of a master that had to be killed
     for my $pid (@workers) {
         my $name = _slurp("/proc/$pid/cmdline");
-        kill KILL => $pid if $name =~ /nginx: worker/;
+        kill KILL => $pid if $name =~ /nginx: worker|valgrind/;
     }
 }
 
@@ -232,6 +232,10 @@ END {
 sub _workers {
     my ($pid) = @_;
     my $list = _slurp("/proc/$pid/task/$pid/children");
+
+    # there a process keeps the name it was started with
+    return split ' ', $list if $VALGRIND;
+
     return grep { _slurp("/proc/$_/cmdline") =~ /worker process(?! is)/ }
            split ' ', $list;
 }
