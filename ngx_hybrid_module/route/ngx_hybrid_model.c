@@ -161,13 +161,14 @@ static ngx_int_t
 ngx_hybrid_model_lower(ngx_str_t *dst, ngx_str_t *src, u_char *buf,
     ngx_uint_t glob)
 {
-    size_t  i;
-    u_char  ch, prev;
+    size_t   i;
+    u_char   ch, prev, *p;
 
     if (src->len == 0 || src->len > NGX_HYBRID_MODEL_MAX) {
         return NGX_ERROR;
     }
 
+    p = buf;
     prev = '/';
 
     for (i = 0; i < src->len; i++) {
@@ -205,7 +206,12 @@ ngx_hybrid_model_lower(ngx_str_t *dst, ngx_str_t *src, u_char *buf,
             }
         }
 
-        buf[i] = ch;
+        /* "**" says the same as "*", and is compared as that */
+
+        if (ch != '*' || prev != '*') {
+            *p++ = ch;
+        }
+
         prev = ch;
     }
 
@@ -214,7 +220,7 @@ ngx_hybrid_model_lower(ngx_str_t *dst, ngx_str_t *src, u_char *buf,
     }
 
     dst->data = buf;
-    dst->len = src->len;
+    dst->len = p - buf;
 
     return NGX_OK;
 }
@@ -251,7 +257,7 @@ ngx_hybrid_model_source(ngx_str_t *name)
 
     if (ngx_hybrid_model_ends_with(name, ":local")) {
         name->len -= sizeof(":local") - 1;
-        return NGX_OK;
+        return ngx_hybrid_model_ends_with(name, ":local") ? NGX_ERROR : NGX_OK;
     }
 
     /* a second colon can only bring a source */
@@ -267,18 +273,28 @@ ngx_hybrid_model_source(ngx_str_t *name)
 static void
 ngx_hybrid_model_drop_defaults(ngx_str_t *name)
 {
-    size_t  n;
+    size_t   n;
+    u_char  *p, *last;
+
+    last = name->data + name->len;
 
     if (ngx_hybrid_model_starts(name, "registry.ollama.ai/")) {
         n = sizeof("registry.ollama.ai/") - 1;
-        name->data += n;
-        name->len -= n;
+
+        /* a host is one only in front of a namespace and a model */
+
+        p = ngx_strlchr(name->data + n, last, '/');
+
+        if (p && ngx_strlchr(p + 1, last, '/') == NULL) {
+            name->data += n;
+            name->len -= n;
+        }
     }
 
     n = sizeof("library/") - 1;
 
     if (ngx_hybrid_model_starts(name, "library/")
-        && ngx_strlchr(name->data + n, name->data + name->len, '/') == NULL)
+        && ngx_strlchr(name->data + n, last, '/') == NULL)
     {
         name->data += n;
         name->len -= n;
@@ -317,7 +333,7 @@ ngx_hybrid_model_cloud(ngx_str_t *brief)
 static ngx_uint_t
 ngx_hybrid_model_ends(ngx_str_t *s, const char *tail, size_t len)
 {
-    return s->len > len
+    return s->len >= len
            && ngx_memcmp(s->data + s->len - len, tail, len) == 0;
 }
 
