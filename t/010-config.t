@@ -236,6 +236,9 @@ my @refused = (
     [ access => 'x' ]),
 [ sprintf($directive, 'credential')
   => in_backend('credential none; credential none;') ],
+(map { [ qq(header "$_" can't be a credential, the gateway or the proxy sets )
+         . 'it' => credential("header $_ $dir/good") ] }
+    qw(Host connection TE X-Hybrid-Client)),
 (map { [ qq(invalid header name "$_") => credential("header '$_' $dir/good") ] }
     'a:b', 'a b', 'a_b', ''),
 [ qr/open\(\) "$dir\/missing" failed \(2: No such file or directory\)/

@@ -473,6 +473,10 @@ ngx_http_hybrid_init_process(ngx_cycle_t *cycle)
         return NGX_ERROR;
     }
 
+    if (ngx_http_hybrid_request_init_worker(hmcf, cycle) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
     if (hmcf->redis_conf == NULL) {
         return NGX_OK;
     }

@@ -165,6 +165,7 @@ typedef struct {
     ngx_uint_t                     filters;   /* a location uses us */
 
     /* of this worker, set in init_process */
+    ngx_array_t                    http_variables;  /* ngx_uint_t, indexes */
     EVP_MD                        *sha256;
     EVP_MD_CTX                    *digest;
     ngx_hybrid_redis_t            *redis;
@@ -398,6 +399,8 @@ ngx_int_t ngx_http_hybrid_list_handler(ngx_http_request_t *r);
 
 ngx_int_t ngx_http_hybrid_request_init(ngx_conf_t *cf,
     ngx_http_hybrid_main_conf_t *hmcf);
+ngx_int_t ngx_http_hybrid_request_init_worker(
+    ngx_http_hybrid_main_conf_t *hmcf, ngx_cycle_t *cycle);
 ngx_int_t ngx_http_hybrid_request_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_hybrid_request_present(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_candidate_t *cand);

@@ -35,7 +35,7 @@ static void ngx_http_hybrid_balancer_free(ngx_peer_connection_t *pc,
     void *data, ngx_uint_t state);
 static ngx_uint_t ngx_http_hybrid_balancer_others(ngx_http_hybrid_ctx_t *ctx);
 static void ngx_http_hybrid_balancer_reason(ngx_http_hybrid_ctx_t *ctx,
-    ngx_peer_connection_t *pc, ngx_uint_t status);
+    ngx_uint_t status, ngx_uint_t timedout);
 #if (NGX_SSL || NGX_COMPAT)
 static ngx_int_t ngx_http_hybrid_balancer_set_session(
     ngx_peer_connection_t *pc, void *data);
@@ -349,7 +349,7 @@ ngx_http_hybrid_balancer_free(ngx_peer_connection_t *pc, void *data,
 {
     ngx_http_hybrid_ctx_t  *ctx = data;
 
-    ngx_uint_t                    status, stale;
+    ngx_uint_t                    status, stale, timedout;
     ngx_http_hybrid_candidate_t  *cand;
 
     cand = &ctx->candidates[ctx->current];
@@ -358,15 +358,26 @@ ngx_http_hybrid_balancer_free(ngx_peer_connection_t *pc, void *data,
 
     if (state & (NGX_PEER_FAILED|NGX_PEER_NEXT)) {
 
-        status = ctx->u->headers_in.status_n;
+        /* the first line of a header alone is no answer */
+
+        if (ctx->u->state->header_time != (ngx_msec_t) -1) {
+            status = ctx->u->headers_in.status_n;
+        }
 
         /* an idle connection that the backend had closed says nothing */
 
-        stale = pc->cached && status == 0
-                && !(pc->connection && pc->connection->read->timedout);
+        timedout = pc->connection && (pc->connection->read->timedout
+                                      || pc->connection->write->timedout);
+        stale = pc->cached && status == 0 && !timedout;
 
         if (!stale) {
-            ngx_http_hybrid_balancer_reason(ctx, pc, status);
+            ngx_http_hybrid_balancer_reason(ctx, status, timedout);
+
+            /* for the client, should nobody be left to ask */
+
+            ctx->last_status = status ? status
+                                      : timedout ? NGX_HTTP_GATEWAY_TIME_OUT
+                                                 : NGX_HTTP_BAD_GATEWAY;
         }
     }
 
@@ -381,7 +392,6 @@ ngx_http_hybrid_balancer_free(ngx_peer_connection_t *pc, void *data,
     {
         state = NGX_PEER_NEXT;
         cand->spent = ngx_http_hybrid_balancer_others(ctx);
-        ctx->last_status = status;
     }
 
     pc->tries = cand->tries;
@@ -418,11 +428,10 @@ ngx_http_hybrid_balancer_others(ngx_http_hybrid_ctx_t *ctx)
 
 
 static void
-ngx_http_hybrid_balancer_reason(ngx_http_hybrid_ctx_t *ctx,
-    ngx_peer_connection_t *pc, ngx_uint_t status)
+ngx_http_hybrid_balancer_reason(ngx_http_hybrid_ctx_t *ctx, ngx_uint_t status,
+    ngx_uint_t timedout)
 {
-    u_char            *p;
-    ngx_connection_t  *c;
+    u_char  *p;
 
     if (ctx->fallback.len) {
         return;
@@ -439,9 +448,7 @@ ngx_http_hybrid_balancer_reason(ngx_http_hybrid_ctx_t *ctx,
         return;
     }
 
-    c = pc->connection;
-
-    if (c && (c->read->timedout || c->write->timedout)) {
+    if (timedout) {
         ngx_str_set(&ctx->fallback, "timeout");
 
     } else {

@@ -169,7 +169,9 @@ ngx_http_hybrid_body_splice_memory(ngx_http_request_t *r, off_t start,
             named = 1;
         }
 
-        if (at + size > end) {
+        /* the body of a chunked request ends with an empty buffer */
+
+        if (at + size > end && size) {
             from = ngx_max(end - at, 0);
 
             if (ngx_http_hybrid_body_link(r, ll, b->pos + from, b->last)

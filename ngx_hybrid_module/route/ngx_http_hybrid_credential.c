@@ -15,6 +15,7 @@ static char *ngx_http_hybrid_credential_add(ngx_conf_t *cf,
     const char *before);
 static char *ngx_http_hybrid_credential_args(ngx_conf_t *cf, ngx_uint_t n);
 static ngx_uint_t ngx_http_hybrid_credential_name_ok(ngx_str_t *name);
+static ngx_uint_t ngx_http_hybrid_credential_name_taken(ngx_str_t *name);
 
 
 /* the arguments of a "credential" line */
@@ -58,6 +59,13 @@ ngx_http_hybrid_credential(ngx_conf_t *cf, ngx_http_hybrid_backend_t *backend)
         if (!ngx_http_hybrid_credential_name_ok(&value[2])) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "invalid header name \"%V\"", &value[2]);
+            return NGX_CONF_ERROR;
+        }
+
+        if (ngx_http_hybrid_credential_name_taken(&value[2])) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "header \"%V\" can't be a credential, the "
+                               "gateway or the proxy sets it", &value[2]);
             return NGX_CONF_ERROR;
         }
 
@@ -137,6 +145,37 @@ ngx_http_hybrid_credential_name_ok(ngx_str_t *name)
     }
 
     return name->len != 0;
+}
+
+
+static ngx_uint_t
+ngx_http_hybrid_credential_name_taken(ngx_str_t *name)
+{
+    ngx_str_t  *taken;
+
+    static ngx_str_t  names[] = {
+        ngx_string("connection"),
+        ngx_string("content-length"),
+        ngx_string("content-type"),
+        ngx_string("expect"),
+        ngx_string("host"),
+        ngx_string("keep-alive"),
+        ngx_string("te"),
+        ngx_string("transfer-encoding"),
+        ngx_string("upgrade"),
+        ngx_string("x-hybrid-client"),
+        ngx_null_string
+    };
+
+    for (taken = names; taken->len; taken++) {
+        if (taken->len == name->len
+            && ngx_strncasecmp(taken->data, name->data, name->len) == 0)
+        {
+            return 1;
+        }
+    }
+
+    return 0;
 }
 
 

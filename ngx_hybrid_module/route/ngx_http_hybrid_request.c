@@ -14,6 +14,8 @@
 
 static ngx_int_t ngx_http_hybrid_request_headers(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_candidate_t *cand);
+static ngx_uint_t ngx_http_hybrid_request_is_ours(
+    ngx_http_hybrid_backend_t *backend, ngx_table_elt_t *h);
 static ngx_int_t ngx_http_hybrid_request_uri(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_candidate_t *cand);
 
@@ -71,7 +73,21 @@ ngx_int_t
 ngx_http_hybrid_request_present(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_candidate_t *cand)
 {
+    ngx_uint_t  i, *variables;
+
     if (!ctx->presented) {
+
+        /*
+         * "$http_*" keep what was found first: that must be the client's,
+         * for logs and for another backend.
+         */
+
+        variables = ctx->conf->http_variables.elts;
+
+        for (i = 0; i < ctx->conf->http_variables.nelts; i++) {
+            (void) ngx_http_get_indexed_variable(r, variables[i]);
+        }
+
         ctx->presented = 1;
 
         ctx->headers = r->headers_in.headers;
@@ -148,6 +164,7 @@ ngx_http_hybrid_request_headers(ngx_http_request_t *r,
     ngx_http_hybrid_backend_t  *backend;
 
     list = &ctx->filtered;
+    backend = cand->backend;
 
     if (ngx_list_init(list, r->pool, 8, sizeof(ngx_table_elt_t)) != NGX_OK) {
         return NGX_ERROR;
@@ -175,6 +192,12 @@ ngx_http_hybrid_request_headers(ngx_http_request_t *r,
             continue;
         }
 
+        if (backend->credentials.nelts
+            && ngx_http_hybrid_request_is_ours(backend, &h[i]))
+        {
+            continue;
+        }
+
         out = ngx_list_push(list);
         if (out == NULL) {
             return NGX_ERROR;
@@ -182,8 +205,6 @@ ngx_http_hybrid_request_headers(ngx_http_request_t *r,
 
         *out = h[i];
     }
-
-    backend = cand->backend;
 
     if (backend->egress == NGX_HTTP_HYBRID_EGRESS_LOCAL) {
 
@@ -228,6 +249,32 @@ ngx_http_hybrid_request_headers(ngx_http_request_t *r,
     }
 
     return NGX_OK;
+}
+
+
+/* a client's header with the name of this backend's credential */
+
+static ngx_uint_t
+ngx_http_hybrid_request_is_ours(ngx_http_hybrid_backend_t *backend,
+    ngx_table_elt_t *h)
+{
+    ngx_uint_t        i;
+    ngx_table_elt_t  *credential;
+
+    credential = backend->credentials.elts;
+
+    for (i = 0; i < backend->credentials.nelts; i++) {
+
+        if (credential[i].key.len == h->key.len
+            && ngx_memcmp(credential[i].lowcase_key, h->lowcase_key,
+                          h->key.len)
+               == 0)
+        {
+            return 1;
+        }
+    }
+
+    return 0;
 }
 
 
@@ -313,4 +360,45 @@ ngx_http_hybrid_request_init(ngx_conf_t *cf, ngx_http_hybrid_main_conf_t *hmcf)
     hash.temp_pool = NULL;
 
     return ngx_hash_init(&hash, names.elts, names.nelts);
+}
+
+
+/* all variables are known only now: other modules ask for theirs late, too */
+
+ngx_int_t
+ngx_http_hybrid_request_init_worker(ngx_http_hybrid_main_conf_t *hmcf,
+    ngx_cycle_t *cycle)
+{
+    ngx_uint_t                  i, *index;
+    ngx_http_variable_t        *v;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    cmcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_core_module);
+
+    if (ngx_array_init(&hmcf->http_variables, cycle->pool, 4,
+                       sizeof(ngx_uint_t))
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    v = cmcf->variables.elts;
+
+    for (i = 0; i < cmcf->variables.nelts; i++) {
+
+        if (v[i].name.len <= sizeof("http_") - 1
+            || ngx_strncmp(v[i].name.data, "http_", sizeof("http_") - 1) != 0)
+        {
+            continue;
+        }
+
+        index = ngx_array_push(&hmcf->http_variables);
+        if (index == NULL) {
+            return NGX_ERROR;
+        }
+
+        *index = i;
+    }
+
+    return NGX_OK;
 }
