@@ -115,7 +115,7 @@ $redis->stop('KILL');
 
 clients('HTTP/1.1, Redis killed', $http);
 clients('TLS, Redis killed', $https, HYBRID_CA => "$ca.pem");
-cmp_ok($without->(), '>', 20, 'now it was decided here');
+cmp_ok($without->(), '>', 10, 'now it was decided here');
 
 # two workers, both dialects, whole and streamed: all of it is counted
 
