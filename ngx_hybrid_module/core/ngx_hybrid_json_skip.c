@@ -8,6 +8,7 @@
 #include <ngx_hybrid_json_scan.h>
 
 
+static ngx_inline ngx_uint_t ngx_hybrid_json_pair(u_char *p);
 static ngx_inline u_char *ngx_hybrid_json_run(u_char *p, u_char *last);
 static u_char *ngx_hybrid_json_utf8_run(u_char *p, u_char *last);
 static u_char *ngx_hybrid_json_hex_run(u_char *p, u_char *last);
@@ -117,8 +118,9 @@ ngx_hybrid_json_refill(ngx_hybrid_json_window_t *w, u_char *p, u_char *last)
 u_char *
 ngx_hybrid_json_skip(u_char *p, u_char *last)
 {
-    u_char    *q, *next;
-    uint64_t   mask;
+    u_char      *q, *next;
+    uint64_t     mask;
+    ngx_uint_t   i;
 
     for ( ;; ) {
 
@@ -135,10 +137,16 @@ ngx_hybrid_json_skip(u_char *p, u_char *last)
         }
 
         while (mask) {
-            q = p + __builtin_ctzll(mask);
+            i = __builtin_ctzll(mask);
+            q = p + i;
 
             if (*q == '"') {
                 return q;
+            }
+
+            if (next - q >= 2 && ngx_hybrid_json_pair(q)) {
+                mask &= ~((uint64_t) 3 << i);
+                continue;
             }
 
             q = ngx_hybrid_json_run(q, last);
@@ -150,7 +158,7 @@ ngx_hybrid_json_skip(u_char *p, u_char *last)
 
             /* no progress */
 
-            if (q - p == (ptrdiff_t) __builtin_ctzll(mask)) {
+            if (q == p + i) {
                 return q;
             }
 
@@ -159,6 +167,22 @@ ngx_hybrid_json_skip(u_char *p, u_char *last)
 
         p = next;
     }
+}
+
+
+/*
+ * Whether two bytes are a plain escape or a character that is valid: what
+ * occurs alone in most texts.  Longer characters come in runs.
+ */
+
+static ngx_inline ngx_uint_t
+ngx_hybrid_json_pair(u_char *p)
+{
+    if (*p == '\\') {
+        return ngx_hybrid_json_escaped(p[1]) != 0;
+    }
+
+    return *p >= 0xc2 && *p <= 0xdf && (p[1] & 0xc0) == 0x80;
 }
 
 
