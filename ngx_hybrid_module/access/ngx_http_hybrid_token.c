@@ -212,7 +212,7 @@ ngx_http_hybrid_token_verify(ngx_http_request_t *r,
                                       "internal", "internal error");
     }
 
-    hash = ngx_crc32_short(id->data, id->len);
+    hash = ngx_murmur_hash2(id->data, id->len);
 
     token = (ngx_http_hybrid_token_t *)
                 ngx_str_rbtree_lookup(&hmcf->tokens, id, hash);

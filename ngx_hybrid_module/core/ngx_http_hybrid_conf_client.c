@@ -244,7 +244,7 @@ ngx_http_hybrid_client_token_add(ngx_conf_t *cf,
 
     hmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_hybrid_module);
 
-    hash = ngx_crc32_short(token->sn.str.data, token->sn.str.len);
+    hash = ngx_murmur_hash2(token->sn.str.data, token->sn.str.len);
 
     other = (ngx_http_hybrid_token_t *)
                 ngx_str_rbtree_lookup(&hmcf->tokens, &token->sn.str, hash);
