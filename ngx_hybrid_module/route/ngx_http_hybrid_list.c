@@ -36,11 +36,10 @@ ngx_int_t
 ngx_http_hybrid_list_handler(ngx_http_request_t *r)
 {
     size_t                       size;
-    ngx_buf_t                   *b;
-    ngx_int_t                    rc;
+    ngx_str_t                    type;
     ngx_uint_t                   i;
-    ngx_chain_t                  out;
     ngx_http_hybrid_list_t       list;
+    ngx_http_complex_value_t     cv;
     ngx_http_hybrid_backend_t  **backends;
 
     ngx_memzero(&list, sizeof(ngx_http_hybrid_list_t));
@@ -56,13 +55,15 @@ ngx_http_hybrid_list_handler(ngx_http_request_t *r)
 
     size = ngx_http_hybrid_list_size(list.ctx);
 
-    b = ngx_create_temp_buf(r->pool, size);
-    if (b == NULL) {
+    ngx_memzero(&cv, sizeof(ngx_http_complex_value_t));
+
+    cv.value.data = ngx_pnalloc(r->pool, size);
+    if (cv.value.data == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    list.pos = b->last;
-    list.end = b->end;
+    list.pos = cv.value.data;
+    list.end = cv.value.data + size;
 
     if (list.ctx->endpoint->dialect == ngx_http_hybrid_dialect_openai) {
         list.pos = ngx_slprintf(list.pos, list.end,
@@ -79,25 +80,12 @@ ngx_http_hybrid_list_handler(ngx_http_request_t *r)
         }
     }
 
-    b->last = ngx_slprintf(list.pos, list.end, "]}\n");
-    b->last_buf = 1;
-    b->last_in_chain = 1;
+    list.pos = ngx_slprintf(list.pos, list.end, "]}\n");
+    cv.value.len = list.pos - cv.value.data;
 
-    r->headers_out.status = NGX_HTTP_OK;
-    r->headers_out.content_length_n = b->last - b->pos;
-    ngx_str_set(&r->headers_out.content_type, "application/json");
-    r->headers_out.content_type_len = r->headers_out.content_type.len;
+    ngx_str_set(&type, "application/json");
 
-    rc = ngx_http_send_header(r);
-
-    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
-        return rc;
-    }
-
-    out.buf = b;
-    out.next = NULL;
-
-    return ngx_http_output_filter(r, &out);
+    return ngx_http_send_response(r, NGX_HTTP_OK, &type, &cv);
 }
 
 

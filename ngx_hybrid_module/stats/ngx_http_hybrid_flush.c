@@ -36,6 +36,7 @@ struct ngx_http_hybrid_flush_s {
     ngx_http_hybrid_packet_t     *packets;  /* as many as series */
     ngx_str_t                    *argv;
     u_char                       *text;
+    ngx_uint_t                    next;     /* series to begin with */
     unsigned                      refused:1;
 };
 
@@ -125,7 +126,7 @@ ngx_http_hybrid_flush_handler(ngx_event_t *ev)
 {
     ngx_http_hybrid_flush_t  *flush = ev->data;
 
-    ngx_uint_t            i, sent;
+    ngx_uint_t            i, n, sent;
     ngx_hybrid_shm_sh_t  *sh;
 
     if (ngx_exiting || ngx_terminate) {
@@ -137,12 +138,18 @@ ngx_http_hybrid_flush_handler(ngx_event_t *ev)
 
     if (ngx_hybrid_redis_available(flush->conf->redis)) {
 
-        for (i = 0; i < sh->nseries; i++) {
+        /* in turn: those that are left out now are the first ones then */
 
-            if (ngx_http_hybrid_flush_series(flush, i) == NGX_OK
-                && ++sent == NGX_HTTP_HYBRID_FLUSH_MAX)
-            {
-                break;
+        n = sh->nseries;
+
+        for (i = 0; i < n && sent < NGX_HTTP_HYBRID_FLUSH_MAX; i++) {
+
+            if (flush->next >= n) {
+                flush->next = 0;
+            }
+
+            if (ngx_http_hybrid_flush_series(flush, flush->next++) == NGX_OK) {
+                sent++;
             }
         }
 

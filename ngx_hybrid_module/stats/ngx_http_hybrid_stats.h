@@ -87,9 +87,11 @@ typedef void (*ngx_http_hybrid_merge_pt)(ngx_http_hybrid_view_t *view,
 ngx_int_t ngx_http_hybrid_merge(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_merge_pt done);
 
-/* NULL: no memory */
-ngx_buf_t *ngx_http_hybrid_view_json(ngx_http_hybrid_view_t *view);
-ngx_buf_t *ngx_http_hybrid_view_prometheus(ngx_http_hybrid_view_t *view);
+/* text in the request's pool; NGX_ERROR: no memory */
+ngx_int_t ngx_http_hybrid_view_json(ngx_http_hybrid_view_t *view,
+    ngx_str_t *text);
+ngx_int_t ngx_http_hybrid_view_prometheus(ngx_http_hybrid_view_t *view,
+    ngx_str_t *text);
 
 extern ngx_str_t  ngx_http_hybrid_outcome_names[];
 extern ngx_str_t  ngx_http_hybrid_timer_names[];

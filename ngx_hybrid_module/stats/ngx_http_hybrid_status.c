@@ -150,44 +150,29 @@ ngx_http_hybrid_status_local(ngx_http_hybrid_view_t *view)
 static ngx_int_t
 ngx_http_hybrid_status_send(ngx_http_hybrid_view_t *view)
 {
-    ngx_buf_t                   *b;
     ngx_int_t                    rc;
-    ngx_chain_t                  out;
+    ngx_str_t                    type;
     ngx_http_request_t          *r;
+    ngx_http_complex_value_t     cv;
     ngx_http_hybrid_loc_conf_t  *hlcf;
 
     r = view->request;
     hlcf = ngx_http_get_module_loc_conf(r, ngx_http_hybrid_module);
 
+    ngx_memzero(&cv, sizeof(ngx_http_complex_value_t));
+
     if (hlcf->status == ngx_http_hybrid_status_prometheus) {
-        b = ngx_http_hybrid_view_prometheus(view);
-        ngx_str_set(&r->headers_out.content_type,
-                    "text/plain; version=0.0.4; charset=utf-8");
+        rc = ngx_http_hybrid_view_prometheus(view, &cv.value);
+        ngx_str_set(&type, "text/plain; version=0.0.4; charset=utf-8");
 
     } else {
-        b = ngx_http_hybrid_view_json(view);
-        ngx_str_set(&r->headers_out.content_type, "application/json");
+        rc = ngx_http_hybrid_view_json(view, &cv.value);
+        ngx_str_set(&type, "application/json");
     }
 
-    if (b == NULL) {
+    if (rc != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    b->last_buf = 1;
-    b->last_in_chain = 1;
-
-    r->headers_out.status = NGX_HTTP_OK;
-    r->headers_out.content_length_n = b->last - b->pos;
-    r->headers_out.content_type_len = r->headers_out.content_type.len;
-
-    rc = ngx_http_send_header(r);
-
-    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
-        return rc;
-    }
-
-    out.buf = b;
-    out.next = NULL;
-
-    return ngx_http_output_filter(r, &out);
+    return ngx_http_send_response(r, NGX_HTTP_OK, &type, &cv);
 }

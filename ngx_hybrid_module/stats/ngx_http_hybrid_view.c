@@ -3,7 +3,8 @@
  * Copyright (C) the ngx_hybrid_module authors
  *
  * Numbers as JSON and in Prometheus's text format.  All labels are names of
- * the configuration or checked names of models: nothing needs an escape.
+ * the configuration or checked names of models, also those that are read from
+ * Redis: nothing needs an escape.
  */
 
 
@@ -16,8 +17,8 @@ typedef struct {
 } ngx_http_hybrid_out_t;
 
 
-static ngx_buf_t *ngx_http_hybrid_view_buf(ngx_http_hybrid_view_t *view,
-    size_t row, ngx_http_hybrid_out_t *out);
+static ngx_int_t ngx_http_hybrid_view_open(ngx_http_hybrid_view_t *view,
+    size_t row, ngx_str_t *text, ngx_http_hybrid_out_t *out);
 static void ngx_http_hybrid_out(ngx_http_hybrid_out_t *out, const char *fmt,
     ...);
 static void ngx_http_hybrid_json_gateway(ngx_http_hybrid_view_t *view,
@@ -50,17 +51,15 @@ static const uint64_t  ngx_http_hybrid_bounds[] = {
 #define NGX_HTTP_HYBRID_VIEW_LABELS  512
 
 
-ngx_buf_t *
-ngx_http_hybrid_view_json(ngx_http_hybrid_view_t *view)
+ngx_int_t
+ngx_http_hybrid_view_json(ngx_http_hybrid_view_t *view, ngx_str_t *text)
 {
-    ngx_buf_t              *b;
     ngx_uint_t              i;
     ngx_http_hybrid_out_t   out;
     ngx_http_hybrid_row_t  *rows;
 
-    b = ngx_http_hybrid_view_buf(view, 2048, &out);
-    if (b == NULL) {
-        return NULL;
+    if (ngx_http_hybrid_view_open(view, 2048, text, &out) != NGX_OK) {
+        return NGX_ERROR;
     }
 
     ngx_http_hybrid_json_gateway(view, &out);
@@ -78,26 +77,26 @@ ngx_http_hybrid_view_json(ngx_http_hybrid_view_t *view)
 
     ngx_http_hybrid_out(&out, "]}\n");
 
-    b->last = out.pos;
+    text->len = out.pos - text->data;
 
-    return b;
+    return NGX_OK;
 }
 
 
-ngx_buf_t *
-ngx_http_hybrid_view_prometheus(ngx_http_hybrid_view_t *view)
+ngx_int_t
+ngx_http_hybrid_view_prometheus(ngx_http_hybrid_view_t *view, ngx_str_t *text)
 {
-    ngx_buf_t              *b;
-    ngx_uint_t              t;
-    ngx_http_hybrid_out_t   out;
+    size_t                 row;
+    ngx_uint_t             t;
+    ngx_http_hybrid_out_t  out;
 
     /* a line for every outcome, and every bound of every timer */
 
-    b = ngx_http_hybrid_view_buf(view, (NGX_HYBRID_COUNTS
-                                        + ngx_hybrid_timer_n * 21)
-                                       * NGX_HTTP_HYBRID_VIEW_LABELS, &out);
-    if (b == NULL) {
-        return NULL;
+    row = (NGX_HYBRID_COUNTS + ngx_hybrid_timer_n * 21)
+          * NGX_HTTP_HYBRID_VIEW_LABELS;
+
+    if (ngx_http_hybrid_view_open(view, row, text, &out) != NGX_OK) {
+        return NGX_ERROR;
     }
 
     ngx_http_hybrid_prom_gateway(view, &out);
@@ -107,31 +106,31 @@ ngx_http_hybrid_view_prometheus(ngx_http_hybrid_view_t *view)
         ngx_http_hybrid_prom_timer(view, t, &out);
     }
 
-    b->last = out.pos;
+    text->len = out.pos - text->data;
 
-    return b;
+    return NGX_OK;
 }
 
 
-static ngx_buf_t *
-ngx_http_hybrid_view_buf(ngx_http_hybrid_view_t *view, size_t row,
-    ngx_http_hybrid_out_t *out)
+static ngx_int_t
+ngx_http_hybrid_view_open(ngx_http_hybrid_view_t *view, size_t row,
+    ngx_str_t *text, ngx_http_hybrid_out_t *out)
 {
-    size_t      size;
-    ngx_buf_t  *b;
+    size_t  size;
 
     size = 4096 + view->rows.nelts * row
            + view->conf->clients.nelts * 1024
            + view->conf->backends.nelts * 1024;
 
-    b = ngx_create_temp_buf(view->request->pool, size);
-
-    if (b) {
-        out->pos = b->last;
-        out->end = b->end;
+    text->data = ngx_pnalloc(view->request->pool, size);
+    if (text->data == NULL) {
+        return NGX_ERROR;
     }
 
-    return b;
+    out->pos = text->data;
+    out->end = text->data + size;
+
+    return NGX_OK;
 }
 
 
