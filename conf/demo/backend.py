@@ -314,6 +314,9 @@ class Backend:
                 await self.answer(connection)
         except (ClientGone, OSError):
             pass
+        except asyncio.CancelledError:
+            # we end: asyncio would print a traceback for each connection
+            pass
         finally:
             self.stats["open"] -= 1
             writer.close()

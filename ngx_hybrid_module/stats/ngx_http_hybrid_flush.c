@@ -26,6 +26,7 @@
 typedef struct {
     ngx_http_hybrid_flush_t   *flush;
     ngx_hybrid_series_t       *series;
+    ngx_atomic_uint_t          sequence;    /* of what was sent last */
     unsigned                   pending:1;   /* its answer will come */
 } ngx_http_hybrid_packet_t;
 
@@ -296,6 +297,7 @@ ngx_http_hybrid_flush_send(ngx_http_hybrid_flush_t *flush,
         return NGX_DECLINED;
     }
 
+    packet->sequence = series->sequence;
     packet->pending = 1;
 
     return ngx_http_hybrid_series_command(flush->conf, "SADD", &argv[0]);
@@ -376,6 +378,12 @@ ngx_http_hybrid_flush_reply(void *data, redisReply *reply)
     }
 
     flush->refused = 0;
+
+    /* another worker has taken over after a reload, and is further already */
+
+    if (!series->sending || packet->sequence != series->sequence) {
+        return;
+    }
 
     series->sent = series->packet;
     ngx_memory_barrier();
