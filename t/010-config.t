@@ -96,9 +96,9 @@ my @refused = (
 [ later('hybrid_access mtls') => in_location('hybrid_access token mtls;') ],
 [ later('hybrid_status html') => in_location('hybrid_status html;') ],
 
-[ 'invalid value "any", it must be "token", "jwt", "mtls" or "off"'
+[ 'invalid value "any", it must be "token" or "off"'
   => in_location('hybrid_access any;') ],
-[ 'invalid value "off", it must be "token", "jwt", "mtls" or "off"'
+[ 'invalid value "off", it must be "token" or "off"'
   => in_location('hybrid_access token off;') ],
 [ '"hybrid_access" directive is duplicate'
   => in_location('hybrid_access off; hybrid_access token;') ],
@@ -252,8 +252,11 @@ my @refused = (
 
 [ 'unknown backend "x" in hybrid_route: there is no hybrid_backend of this '
   . 'name' => "$backend hybrid_route * b x;" ],
-(map { [ 'unknown backend "" in hybrid_route'
+(map { [ qq("$_" in hybrid_route: equals are written with a comma and no )
+         . 'space, "forge,anvil"'
          => "$backend hybrid_route * '$_';" ] } 'b,', ',b', 'b,,b', ''),
+(map { [ 'backend "b" stands twice in hybrid_route'
+         => "$backend hybrid_route * $_;" ] } 'b,b', 'b b'),
 [ 'duplicate hybrid_route "m"'
   => "$backend hybrid_route m b; hybrid_route library/M:latest b;" ],
 [ 'duplicate hybrid_route "m*"'

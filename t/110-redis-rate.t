@@ -255,7 +255,7 @@ subtest 'a replica that is not to be written to' => sub {
         return $answer->{status} == 200
             && !$answer->{headers}{'x-hybrid-limits'} }, 5), 'and used');
 
-    log_is_clean($gw, qr/\[warn\].*redis "/);
+    log_is_clean($gw, qr/\[error\].*redis "/);
     ok($gw->stop, 'ended');
     ok($replica->stop('TERM'), 'Redis ended');
 };

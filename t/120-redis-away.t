@@ -33,7 +33,7 @@ sub conf {
 }
 
 my $where = "127.0.0.1:$redis->{port}";
-my @expected = (qr/\[warn\].*redis "/);
+my @expected = (qr/\[error\].*redis "/);
 
 sub limits {
     my ($gw, $name) = @_;

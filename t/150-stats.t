@@ -446,7 +446,7 @@ subtest 'two gateways' => sub {
     is_deeply($bad, [], 'and metrics') or diag(explain($bad));
     is(total($gw[0], 'all'), $n, 'with the same numbers');
 
-    log_is_clean($_, qr/\[warn\].*redis "/,
+    log_is_clean($_, qr/\[error\].*redis "/,
         qr/\[alert\].*exited on signal 9/) for @gw;
     ok($_->stop, 'ended') for @gw;
     ok($kept->stop('TERM'), 'Redis ended');
@@ -478,7 +478,7 @@ subtest 'a client that leaves while the numbers are fetched' => sub {
     my ($longest) = sort { $b <=> $a } map { $_->{time} } @$rows;
     cmp_ok($longest, '<', 2.5, 'in time');
 
-    log_is_clean($gw, qr/\[warn\].*redis "/);
+    log_is_clean($gw, qr/\[error\].*redis "/);
     ok($gw->stop, 'ended');
 };
 

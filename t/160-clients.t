@@ -143,6 +143,6 @@ unlike(HybridRedis::slurp("$gw->{home}/access.log")
     . HybridRedis::slurp($gw->{log}), qr/\Q$client->{secret}\E/,
     'nor has a log');
 
-log_is_clean($gw, qr/\[warn\].*redis "/);
+log_is_clean($gw, qr/\[error\].*redis "/);
 all_ended();
 done_testing();

@@ -549,9 +549,9 @@ async def main():
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     loop = asyncio.get_running_loop()
     backend = Backend(args)
-    stop = asyncio.Event()
+    # not asyncio's: a second signal while its loop closes is a traceback
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        signal.signal(number, lambda *_: os._exit(0))
 
     def protocol():
         reader = Reader(limit=HEAD_LIMIT, loop=loop)
@@ -568,8 +568,7 @@ async def main():
         os.rename(args.port_file + ".new", args.port_file)
     else:
         print(f"{args.name} listens on {host}:{port}", flush=True)
-    await stop.wait()
-    server.close()
+    await server.serve_forever()
 
 
 if __name__ == "__main__":

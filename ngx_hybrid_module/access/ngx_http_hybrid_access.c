@@ -39,18 +39,37 @@ ngx_http_hybrid_access_handler(ngx_http_request_t *r)
 
     hlcf = ngx_http_get_module_loc_conf(r, ngx_http_hybrid_module);
 
+    ctx = ngx_http_hybrid_get_ctx(r);
+
+    if (ctx && r->internal) {
+
+        /* the answer will be another one */
+
+        ctx->u = NULL;
+    }
+
     if (hlcf->access & NGX_HTTP_HYBRID_ACCESS_OFF) {
         return NGX_DECLINED;
     }
 
-    ctx = ngx_http_hybrid_get_ctx(r);
+    /* a status page or an early error has a context, too, but no client */
 
-    if (ctx == NULL) {
+    if (ctx == NULL || (ctx->client == NULL && !ctx->decided)) {
         return ngx_http_hybrid_access_start(r, hlcf);
     }
 
     if (ctx->reading) {
-        return NGX_DONE;
+
+        /* the body reader has given up, and an error_page leads here */
+
+        ngx_http_hybrid_limit_detach(ctx);
+
+        ctx->reading = 0;
+        ctx->scanning = 0;
+        ctx->decided = 1;
+        ctx->verdict = r->err_status ? (ngx_int_t) r->err_status
+                                     : NGX_HTTP_BAD_REQUEST;
+        return ctx->verdict;
     }
 
     if (ctx->waiting) {
@@ -63,6 +82,10 @@ ngx_http_hybrid_access_handler(ngx_http_request_t *r)
     }
 
     /* an internal redirect: the verdict stands */
+
+    if (ctx->verdict == NGX_OK && ctx->candidates) {
+        ngx_http_hybrid_request_wrap(r, ctx);
+    }
 
     return ctx->verdict;
 }
@@ -90,7 +113,7 @@ ngx_http_hybrid_access_verdict_handler(ngx_http_request_t *r)
 
     ctx = ngx_http_hybrid_get_ctx(r);
 
-    if (ctx == NULL) {
+    if (ctx == NULL || (ctx->client == NULL && ctx->verdict == NGX_OK)) {
         ctx = ngx_http_hybrid_create_ctx(r);
         if (ctx == NULL) {
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -147,7 +170,7 @@ static ngx_int_t
 ngx_http_hybrid_access_headers(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_loc_conf_t *hlcf)
 {
-    ngx_int_t  rc, status = 0;
+    ngx_int_t  rc;
 
     if (hlcf->status) {
         ctx->endpoint = ngx_http_hybrid_endpoint_status();
@@ -159,11 +182,12 @@ ngx_http_hybrid_access_headers(ngx_http_request_t *r,
     }
 
     if (!hlcf->status) {
-        ctx->endpoint = ngx_http_hybrid_endpoint_find(r, &ctx->path, &status);
+        ctx->endpoint = ngx_http_hybrid_endpoint_find(r, &ctx->path,
+                                                      &ctx->allow);
     }
 
-    if (ctx->endpoint == NULL && status == NGX_HTTP_NOT_ALLOWED) {
-        return ngx_http_hybrid_refuse(ctx, status, "method",
+    if (ctx->allow && ctx->endpoint == NULL) {
+        return ngx_http_hybrid_refuse(ctx, NGX_HTTP_NOT_ALLOWED, "method",
                                       "the method is not allowed here");
     }
 
@@ -248,7 +272,7 @@ ngx_http_hybrid_access_encoding(ngx_http_request_t *r,
             return ngx_http_hybrid_refuse(ctx,
                                           NGX_HTTP_UNSUPPORTED_MEDIA_TYPE,
                                           "content_encoding",
-                                          "an encoded body is not accepted");
+                                          "Content-Encoding is not accepted");
         }
     }
 }
@@ -311,7 +335,14 @@ ngx_http_hybrid_access_body_handler(ngx_http_request_t *r)
 {
     ngx_http_hybrid_ctx_t  *ctx;
 
-    ctx = ngx_http_get_module_ctx(r, ngx_http_hybrid_module);
+    ctx = ngx_http_hybrid_get_ctx(r);
+
+    if (ctx == NULL || !ctx->reading) {
+
+        /* the reader had given up already, see the access handler */
+
+        return;
+    }
 
     ctx->reading = 0;
     ctx->scanning = 0;

@@ -70,13 +70,13 @@ static const ngx_http_hybrid_endpoint_t  ngx_http_hybrid_status_endpoint =
 
 
 /*
- * path is set to the raw path without the query.  NULL with status 405: the
- * path exists, the method does not.
+ * path is set to the raw path without the query.  NULL with methods: the path
+ * exists, but with these only.
  */
 
 const ngx_http_hybrid_endpoint_t *
 ngx_http_hybrid_endpoint_find(ngx_http_request_t *r, ngx_str_t *path,
-    ngx_int_t *status)
+    ngx_uint_t *methods)
 {
     u_char                            *args;
     ngx_str_t                          rest;
@@ -89,7 +89,7 @@ ngx_http_hybrid_endpoint_find(ngx_http_request_t *r, ngx_str_t *path,
         path->len = args - path->data;
     }
 
-    *status = NGX_HTTP_FORBIDDEN;
+    *methods = 0;
 
     for (ep = ngx_http_hybrid_endpoints; ep->path.len; ep++) {
 
@@ -118,8 +118,9 @@ ngx_http_hybrid_endpoint_find(ngx_http_request_t *r, ngx_str_t *path,
             return ep;
         }
 
-        *status = (ep->verb == NGX_HTTP_HYBRID_VERB_ADMIN)
-                  ? NGX_HTTP_FORBIDDEN : NGX_HTTP_NOT_ALLOWED;
+        if (ep->verb != NGX_HTTP_HYBRID_VERB_ADMIN) {
+            *methods = ep->methods;
+        }
     }
 
     return NULL;

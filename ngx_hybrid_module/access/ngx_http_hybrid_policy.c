@@ -14,6 +14,8 @@
 #define NGX_HTTP_HYBRID_KEEP_ALIVE_MAX  86400
 
 
+static ngx_int_t ngx_http_hybrid_policy_syntax(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, ngx_hybrid_json_t *js);
 static ngx_int_t ngx_http_hybrid_policy_name(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_uint_t key, ngx_hybrid_model_t *model);
 static ngx_int_t ngx_http_hybrid_policy_second(ngx_http_request_t *r,
@@ -35,13 +37,7 @@ ngx_http_hybrid_policy_body(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
     values = ctx->body->values;
 
     if (ngx_hybrid_json_finish(js) != NGX_OK) {
-        ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
-                      "request body is refused: %s at byte %O",
-                      ngx_hybrid_json_reason(js), js->offset);
-
-        return ngx_http_hybrid_refuse(ctx, NGX_HTTP_BAD_REQUEST,
-                                      "invalid_body",
-                                      ngx_hybrid_json_reason(js));
+        return ngx_http_hybrid_policy_syntax(r, ctx, js);
     }
 
     key = NGX_HTTP_HYBRID_KEY_MODEL;
@@ -111,6 +107,38 @@ ngx_http_hybrid_policy_body(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
     }
 
     return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_hybrid_policy_syntax(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, ngx_hybrid_json_t *js)
+{
+    u_char      *p;
+    size_t       size;
+    const char  *reason;
+
+    reason = ngx_hybrid_json_reason(js);
+
+    ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                  "request body is refused: %s at byte %O", reason,
+                  js->offset);
+
+    (void) ngx_http_hybrid_refuse(ctx, NGX_HTTP_BAD_REQUEST, "invalid_body",
+                                  reason);
+
+    size = sizeof("request body is refused:  at byte ") + ngx_strlen(reason)
+           + NGX_OFF_T_LEN;
+
+    p = ngx_pnalloc(r->pool, size);
+    if (p) {
+        ctx->message.data = p;
+        ctx->message.len = ngx_sprintf(p,
+                                       "request body is refused: %s at "
+                                       "byte %O", reason, js->offset) - p;
+    }
+
+    return NGX_HTTP_BAD_REQUEST;
 }
 
 

@@ -35,6 +35,8 @@ static ngx_int_t ngx_http_hybrid_refusal_text(ngx_http_request_t *r,
 
 static const ngx_http_hybrid_error_t  ngx_http_hybrid_errors[] = {
 
+    /* the first one also stands for other 4xx, the last one for other 5xx */
+
     { 400, ngx_string("bad_request"), ngx_string("bad request"),
       "invalid_request_error", "invalid_request_error" },
 
@@ -60,7 +62,7 @@ static const ngx_http_hybrid_error_t  ngx_http_hybrid_errors[] = {
       "invalid_request_error", "request_too_large" },
 
     { 415, ngx_string("content_encoding"),
-      ngx_string("an encoded body is not accepted"),
+      ngx_string("Content-Encoding is not accepted"),
       "invalid_request_error", "invalid_request_error" },
 
     { 429, ngx_string("rate_limited"),
@@ -109,7 +111,10 @@ ngx_http_hybrid_refusal_header(ngx_http_request_t *r,
     ngx_str_t                    value;
     ngx_http_hybrid_candidate_t *cand;
 
+    /* where an error_page leads is the operator's, but for another try */
+
     if (r->err_status >= NGX_HTTP_BAD_REQUEST
+        && (!r->internal || (ctx->u && ctx->u == r->upstream))
         && ngx_http_hybrid_refusal_replace(r, ctx) != NGX_OK)
     {
         return NGX_ERROR;
@@ -169,11 +174,14 @@ ngx_http_hybrid_refusal_replace(ngx_http_request_t *r,
 
         /* nobody is left to ask: the last answer, if there was one */
 
-        if (ctx->last_status) {
-            r->err_status = ctx->last_status;
+        if (ctx->tries == 0 || ctx->last_status == NGX_HTTP_NOT_FOUND) {
 
-        } else if (ctx->tries == 0) {
+            /* who may have the model is down */
+
             r->err_status = NGX_HTTP_SERVICE_UNAVAILABLE;
+
+        } else if (ctx->last_status) {
+            r->err_status = ctx->last_status;
         }
     }
 
@@ -199,6 +207,23 @@ ngx_http_hybrid_refusal_replace(ngx_http_request_t *r,
         }
 
         r->headers_out.www_authenticate = h;
+    }
+
+    if (ctx->allow && r->err_status == NGX_HTTP_NOT_ALLOWED) {
+
+        if (ctx->allow & NGX_HTTP_POST) {
+            ngx_str_set(&value, "POST");
+
+        } else if (ctx->allow & NGX_HTTP_HEAD) {
+            ngx_str_set(&value, "GET, HEAD");
+
+        } else {
+            ngx_str_set(&value, "GET");
+        }
+
+        if (ngx_http_hybrid_add_header(r, "Allow", &value) == NULL) {
+            return NGX_ERROR;
+        }
     }
 
     if (ngx_http_hybrid_refusal_retry(r, ctx) != NGX_OK
@@ -256,11 +281,14 @@ ngx_http_hybrid_refusal_error(ngx_uint_t status)
 
     for (error = ngx_http_hybrid_errors; error->status; error++) {
         if (error->status == status) {
-            break;
+            return error;
         }
     }
 
-    return error;
+    /* 412, 414...: the client's fault all the same */
+
+    return (status < NGX_HTTP_INTERNAL_SERVER_ERROR) ? ngx_http_hybrid_errors
+                                                     : error;
 }
 
 

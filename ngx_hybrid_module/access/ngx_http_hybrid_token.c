@@ -29,6 +29,8 @@ static void ngx_http_hybrid_token_header(ngx_table_elt_t *h,
     ngx_table_elt_t **place, ngx_uint_t *duplicate);
 static ngx_int_t ngx_http_hybrid_token_bearer(ngx_str_t *value, ngx_str_t *id,
     ngx_str_t *secret);
+static ngx_int_t ngx_http_hybrid_token_verify(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, ngx_str_t *id, ngx_str_t *secret);
 static ngx_int_t ngx_http_hybrid_token_refuse(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, const char *why);
 
@@ -184,7 +186,7 @@ ngx_http_hybrid_token_bearer(ngx_str_t *value, ngx_str_t *id,
  * or how close a secret was.
  */
 
-ngx_int_t
+static ngx_int_t
 ngx_http_hybrid_token_verify(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_str_t *id, ngx_str_t *secret)
 {

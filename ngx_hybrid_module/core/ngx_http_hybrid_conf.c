@@ -200,6 +200,13 @@ ngx_http_hybrid_redis_option(ngx_conf_t *cf, ngx_str_t *arg,
         return ngx_http_hybrid_conf_secret(cf, &value, &rcf->password);
     }
 
+    if (ngx_http_hybrid_conf_option(arg, "password", &value)) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "a password does not belong here: put it into a "
+                           "file and write \"password_file=\"");
+        return NGX_CONF_ERROR;
+    }
+
     if (ngx_http_hybrid_conf_option(arg, "db", &value)) {
 
         if (ngx_atoi(value.data, value.len) == NGX_ERROR) {
@@ -264,6 +271,8 @@ ngx_http_hybrid_access(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return "is duplicate";
     }
 
+    ngx_http_hybrid_conf_place(cf, &hlcf->place);
+
     hmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_hybrid_module);
     value = cf->args->elts;
 
@@ -289,8 +298,8 @@ ngx_http_hybrid_access(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         }
 
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid value \"%V\", it must be \"token\", "
-                           "\"jwt\", \"mtls\" or \"off\"", &value[i]);
+                           "invalid value \"%V\", it must be \"token\" or "
+                           "\"off\"", &value[i]);
         return NGX_CONF_ERROR;
     }
 

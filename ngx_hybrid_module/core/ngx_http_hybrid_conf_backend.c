@@ -50,6 +50,7 @@ ngx_http_hybrid_backend(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     char                        *rv;
     ngx_str_t                   *value;
     ngx_uint_t                   i;
+    ngx_http_hybrid_rename_t    *rename;
     ngx_http_hybrid_backend_t   *backend, **backends;
 
     value = cf->args->elts;
@@ -125,6 +126,20 @@ ngx_http_hybrid_backend(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
                        "backend \"%V\" needs \"pass\"", &backend->name);
     }
 
+    rename = backend->renames.elts;
+
+    for (i = 0; i < backend->renames.nelts; i++) {
+
+        if (rename[i].cloud
+            && backend->egress == NGX_HTTP_HYBRID_EGRESS_LOCAL)
+        {
+            return ngx_http_hybrid_conf_error_at(cf, &backend->place,
+                       "backend \"%V\" renames to \"%V\", which leaves the "
+                       "premises: it needs \"egress cloud\"",
+                       &backend->name, &rename[i].name);
+        }
+    }
+
     return NGX_CONF_OK;
 }
 
@@ -163,9 +178,12 @@ ngx_http_hybrid_backend_pass(ngx_conf_t *cf, void *block)
 {
     ngx_http_hybrid_backend_t  *backend = block;
 
-    size_t      add;
-    ngx_str_t  *value, *url;
-    ngx_url_t   u;
+    size_t                        add;
+    ngx_str_t                    *value, *url;
+    ngx_url_t                     u;
+    ngx_http_hybrid_main_conf_t  *hmcf;
+
+    hmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_hybrid_module);
 
     if (backend->upstream) {
         return ngx_http_hybrid_backend_duplicate(cf);
@@ -199,6 +217,13 @@ ngx_http_hybrid_backend_pass(ngx_conf_t *cf, void *block)
 
     backend->upstream = ngx_http_upstream_add(cf, &u, 0);
     if (backend->upstream == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    if (backend->upstream == hmcf->upstream) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "upstream \"hybrid\" is the gateway itself: give "
+                           "\"pass\" the address of a backend");
         return NGX_CONF_ERROR;
     }
 
@@ -431,6 +456,7 @@ ngx_http_hybrid_backend_rename(ngx_conf_t *cf, void *block)
     }
 
     rename->name = value[2];
+    rename->cloud = model.cloud;
 
     return ngx_http_hybrid_conf_pattern(cf, &value[1], &rename->pattern);
 }

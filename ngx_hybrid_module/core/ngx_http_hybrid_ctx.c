@@ -21,13 +21,25 @@ ngx_http_hybrid_get_ctx(ngx_http_request_t *r)
 
     if (ctx == NULL && (r->internal || r->filter_finalize)) {
 
-        /* r->ctx was wiped by an internal redirect */
+        /*
+         * r->ctx was wiped by an internal redirect; the pool is that of the
+         * main request's subrequests, too
+         */
 
         for (cln = r->pool->cleanup; cln; cln = cln->next) {
-            if (cln->handler == ngx_http_hybrid_ctx_cleanup) {
-                return cln->data;
+
+            if (cln->handler != ngx_http_hybrid_ctx_cleanup) {
+                continue;
+            }
+
+            ctx = cln->data;
+
+            if (ctx->request == r) {
+                return ctx;
             }
         }
+
+        return NULL;
     }
 
     return ctx;

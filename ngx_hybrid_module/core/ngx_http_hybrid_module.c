@@ -6,7 +6,7 @@
  */
 
 
-#include "ngx_http_hybrid_module.h"
+#include "ngx_http_hybrid_conf.h"
 
 
 static ngx_int_t ngx_http_hybrid_log_handler(ngx_http_request_t *r);
@@ -185,7 +185,7 @@ ngx_http_hybrid_header_filter(ngx_http_request_t *r)
         return ngx_http_next_header_filter(r);
     }
 
-    ctx = ngx_http_get_module_ctx(r, ngx_http_hybrid_module);
+    ctx = ngx_http_hybrid_get_ctx(r);
 
     if (ctx == NULL) {
 
@@ -205,6 +205,10 @@ ngx_http_hybrid_header_filter(ngx_http_request_t *r)
         }
     }
 
+    if (ctx->u && ctx->u == r->upstream && r->err_status == 0) {
+        ngx_http_hybrid_request_answered(r);
+    }
+
     if (ngx_http_hybrid_refusal_header(r, ctx) != NGX_OK) {
         return NGX_ERROR;
     }
@@ -219,7 +223,7 @@ ngx_http_hybrid_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
     ngx_chain_t            *out;
     ngx_http_hybrid_ctx_t  *ctx;
 
-    ctx = ngx_http_get_module_ctx(r, ngx_http_hybrid_module);
+    ctx = ngx_http_hybrid_get_ctx(r);
 
     if (ctx == NULL || !ctx->replace || in == NULL) {
         return ngx_http_next_body_filter(r, in);
@@ -322,6 +326,17 @@ ngx_http_hybrid_init_main_conf(ngx_conf_t *cf, void *conf)
         return NGX_CONF_ERROR;
     }
 
+    if (hmcf->filters && hmcf->clients.nelts == 0) {
+        ngx_log_error(NGX_LOG_WARN, cf->log, 0,
+                      "there is no \"hybrid_client\": \"hybrid_access\" "
+                      "lets nobody in");
+    }
+
+    if (hmcf->backends.nelts && hmcf->routes.nelts == 0) {
+        ngx_log_error(NGX_LOG_WARN, cf->log, 0,
+                      "there is no \"hybrid_route\": no model is found");
+    }
+
     return NGX_CONF_OK;
 }
 
@@ -340,6 +355,7 @@ ngx_http_hybrid_create_loc_conf(ngx_conf_t *cf)
      * set by ngx_pcalloc():
      *
      *     hlcf->access = 0;
+     *     hlcf->place = { NULL, 0 };
      *     hlcf->status = ngx_http_hybrid_status_none;
      */
 
@@ -353,10 +369,45 @@ ngx_http_hybrid_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_http_hybrid_loc_conf_t  *prev = parent;
     ngx_http_hybrid_loc_conf_t  *conf = child;
 
+    const char                *fault;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    if ((conf->access & ~NGX_HTTP_HYBRID_ACCESS_OFF)
+        && clcf->name.len && clcf->handler == NULL && clcf->locations == NULL)
+    {
+        ngx_log_error(NGX_LOG_WARN, cf->log, 0,
+                      "\"hybrid_access\" in %s:%ui, but location \"%V\" "
+                      "leads to no backend: add \"include "
+                      "hybrid_proxy.conf\"",
+                      conf->place.file, conf->place.line, &clcf->name);
+    }
+
+    if (conf->access == 0) {
+        conf->place = prev->place;
+    }
+
     ngx_conf_merge_bitmask_value(conf->access, prev->access,
                                  NGX_HTTP_HYBRID_ACCESS_OFF);
 
-    return NGX_CONF_OK;
+    fault = ngx_http_hybrid_balancer_check(cf, conf);
+
+    if (fault == NULL) {
+        return NGX_CONF_OK;
+    }
+
+    if (conf->place.file) {
+        return ngx_http_hybrid_conf_error_at(cf, &conf->place,
+                                             "%s in location \"%V\", which "
+                                             "has the \"hybrid_access\"",
+                                             fault, &clcf->name);
+    }
+
+    ngx_log_error(NGX_LOG_EMERG, cf->log, 0, "%s in location \"%V\"",
+                  fault, &clcf->name);
+
+    return NGX_CONF_ERROR;
 }
 
 
@@ -443,6 +494,8 @@ ngx_http_hybrid_init_zone(ngx_shm_zone_t *zone, void *data)
                           hmcf->clients.nelts);
             return NGX_ERROR;
         }
+
+        ngx_http_hybrid_limit_adopt(clients[i]);
     }
 
     return NGX_OK;
@@ -464,6 +517,17 @@ ngx_http_hybrid_init_process(ngx_cycle_t *cycle)
     if (hmcf == NULL || !hmcf->defined) {
         return NGX_OK;
     }
+
+#if (NGX_HAVE_PR_SET_DUMPABLE && !defined __SANITIZE_ADDRESS__)
+
+    /* a core would have the secrets; nginx allows them to its workers */
+
+    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == -1) {
+        ngx_log_error(NGX_LOG_ALERT, cycle->log, ngx_errno,
+                      "prctl(PR_SET_DUMPABLE) failed");
+    }
+
+#endif
 
     hmcf->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
     hmcf->digest = EVP_MD_CTX_new();

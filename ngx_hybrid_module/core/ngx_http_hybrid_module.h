@@ -100,6 +100,7 @@ struct ngx_http_hybrid_token_s {
 typedef struct {
     ngx_hybrid_pattern_t           pattern;
     ngx_str_t                      name;
+    ngx_uint_t                     cloud;   /* the name sends it outside */
 } ngx_http_hybrid_rename_t;
 
 
@@ -170,7 +171,6 @@ typedef struct {
     EVP_MD_CTX                    *digest;
     ngx_hybrid_redis_t            *redis;
     ngx_http_hybrid_lease_t       *leases;    /* one per client */
-    void                          *flush;
 } ngx_http_hybrid_main_conf_t;
 
 
@@ -183,6 +183,7 @@ typedef enum {
 
 typedef struct {
     ngx_uint_t                     access;  /* NGX_HTTP_HYBRID_ACCESS_* */
+    ngx_http_hybrid_place_t        place;   /* of hybrid_access */
     ngx_http_hybrid_status_e       status;
 } ngx_http_hybrid_loc_conf_t;
 
@@ -276,6 +277,7 @@ struct ngx_http_hybrid_ctx_s {
     ngx_str_t                          reason;
     ngx_str_t                          message;
     ngx_uint_t                         retry_after;   /* seconds */
+    ngx_uint_t                         allow;         /* methods, of a 405 */
 
     ngx_http_hybrid_body_t            *body;
     ngx_uint_t                         key;           /* of the model */
@@ -322,6 +324,7 @@ struct ngx_http_hybrid_ctx_s {
     unsigned                           presented:1;
     unsigned                           unparsed_uri:1;
     unsigned                           quoted_uri:1;
+    unsigned                           valid_location:1;
     unsigned                           no_live:1;
     unsigned                           replace:1;
     unsigned                           replaced:1;
@@ -351,15 +354,13 @@ char *ngx_http_hybrid_later(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 /* access */
 
 const ngx_http_hybrid_endpoint_t *ngx_http_hybrid_endpoint_find(
-    ngx_http_request_t *r, ngx_str_t *path, ngx_int_t *status);
+    ngx_http_request_t *r, ngx_str_t *path, ngx_uint_t *methods);
 const ngx_http_hybrid_endpoint_t *ngx_http_hybrid_endpoint_status(void);
 ngx_http_hybrid_dialect_e ngx_http_hybrid_endpoint_dialect(
     ngx_http_request_t *r);
 
 ngx_int_t ngx_http_hybrid_access_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_hybrid_access_verdict_handler(ngx_http_request_t *r);
-ngx_int_t ngx_http_hybrid_token_verify(ngx_http_request_t *r,
-    ngx_http_hybrid_ctx_t *ctx, ngx_str_t *id, ngx_str_t *secret);
 ngx_int_t ngx_http_hybrid_token_identify(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx);
 ngx_int_t ngx_http_hybrid_policy_body(ngx_http_request_t *r,
@@ -393,6 +394,8 @@ ngx_int_t ngx_http_hybrid_route_init(ngx_conf_t *cf,
     ngx_http_hybrid_main_conf_t *hmcf);
 ngx_int_t ngx_http_hybrid_route_find(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx);
+ngx_uint_t ngx_http_hybrid_route_has(ngx_http_hybrid_route_t *route,
+    ngx_http_hybrid_backend_t *backend);
 ngx_uint_t ngx_http_hybrid_backend_has(ngx_http_hybrid_backend_t *backend,
     ngx_hybrid_model_t *model, ngx_http_hybrid_rename_t **rename);
 ngx_int_t ngx_http_hybrid_list_handler(ngx_http_request_t *r);
@@ -401,21 +404,26 @@ ngx_int_t ngx_http_hybrid_request_init(ngx_conf_t *cf,
     ngx_http_hybrid_main_conf_t *hmcf);
 ngx_int_t ngx_http_hybrid_request_init_worker(
     ngx_http_hybrid_main_conf_t *hmcf, ngx_cycle_t *cycle);
-ngx_int_t ngx_http_hybrid_request_handler(ngx_http_request_t *r);
+void ngx_http_hybrid_request_wrap(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx);
 ngx_int_t ngx_http_hybrid_request_present(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_candidate_t *cand);
 void ngx_http_hybrid_request_restore(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx);
+void ngx_http_hybrid_request_answered(ngx_http_request_t *r);
 ngx_uint_t ngx_http_hybrid_request_plain(ngx_http_hybrid_candidate_t *cand);
 
 ngx_int_t ngx_http_hybrid_balancer_init(ngx_conf_t *cf,
     ngx_http_upstream_srv_conf_t *uscf);
+const char *ngx_http_hybrid_balancer_check(ngx_conf_t *cf,
+    ngx_http_hybrid_loc_conf_t *hlcf);
 
 char *ngx_http_hybrid_credential(ngx_conf_t *cf,
     ngx_http_hybrid_backend_t *backend);
 
 /* limit */
 
+void ngx_http_hybrid_limit_adopt(ngx_http_hybrid_client_t *client);
 ngx_int_t ngx_http_hybrid_limit_reserve(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx);
 void ngx_http_hybrid_limit_detach(ngx_http_hybrid_ctx_t *ctx);
@@ -432,6 +440,7 @@ ngx_int_t ngx_http_hybrid_status_handler(ngx_http_request_t *r);
 
 
 extern ngx_module_t  ngx_http_hybrid_module;
+extern ngx_module_t  ngx_http_proxy_module;
 
 
 #endif /* _NGX_HTTP_HYBRID_MODULE_H_INCLUDED_ */

@@ -109,7 +109,7 @@ ngx_http_hybrid_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
     ngx_http_hybrid_ctx_t      *ctx;
     ngx_http_hybrid_backend_t  *backend;
 
-    ctx = ngx_http_hybrid_get_ctx(r);
+    ctx = ngx_http_hybrid_get_ctx(r->main);
 
     ngx_str_null(&value);
     rc = NGX_OK;

@@ -97,6 +97,8 @@ typedef struct ngx_hybrid_shm_client_s  ngx_hybrid_shm_client_t;
 
 struct ngx_hybrid_shm_client_s {
     ngx_hybrid_shm_client_t   *next;
+    uint64_t                   interval;  /* of the limit, usec */
+    ngx_uint_t                 burst;
     ngx_atomic_t               tat;       /* GCRA of this gateway alone */
     ngx_atomic_t               lease;     /* credits from Redis, see lease.c */
     ngx_atomic_t               dry;       /* no credit before, msec */
@@ -113,8 +115,6 @@ typedef struct {
     uint64_t                   size;
     u_char                     id[16];    /* this gateway's, random hex */
     ngx_hybrid_shm_client_t   *clients;
-    ngx_atomic_t               flush_due; /* msec */
-    ngx_atomic_t               redis_failures;
     ngx_atomic_t               flushes;
     ngx_uint_t                 max;       /* series there is room for */
     ngx_atomic_t               nseries;

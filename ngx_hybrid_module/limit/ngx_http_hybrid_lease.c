@@ -10,6 +10,7 @@
 
 
 #include "ngx_http_hybrid_lease.h"
+#include "ngx_hybrid_gcra.h"
 
 
 #define NGX_HTTP_HYBRID_LEASE_SPAN      100000   /* of a batch, usec */
@@ -42,7 +43,8 @@ static void ngx_http_hybrid_lease_late(ngx_event_t *ev);
  *         times in microseconds of Redis's clock
  *
  * Returns the credits granted and, when fewer than wanted, the time until
- * there is another.
+ * there is another.  A bucket that is too far ahead, after a step of Redis's
+ * clock or of the limit, is cut for good.
  */
 
 static ngx_hybrid_redis_script_t  ngx_http_hybrid_lease_script = {
@@ -54,10 +56,11 @@ static ngx_hybrid_redis_script_t  ngx_http_hybrid_lease_script = {
         "local want = tonumber(ARGV[3])\n"
         "local tat = tonumber(redis.call('GET', KEYS[1]) or now + ARGV[4])\n"
         "if tat < now then tat = now end\n"
-        "if tat > now + span then tat = now + span end\n"
+        "local far = tat > now + span\n"
+        "if far then tat = now + span end\n"
         "local n = math.min(want, math.floor((now + span - tat) / step))\n"
-        "if n > 0 then\n"
-        "  tat = tat + n * step\n"
+        "tat = tat + n * step\n"
+        "if n > 0 or far then\n"
         "  redis.call('SET', KEYS[1], string.format('%.0f', tat),\n"
         "             'PX', math.ceil((tat - now) / 1000) + 1000)\n"
         "end\n"
@@ -98,6 +101,7 @@ ngx_http_hybrid_lease_init_worker(ngx_http_hybrid_main_conf_t *hmcf,
         lease->late.handler = ngx_http_hybrid_lease_late;
         lease->late.data = lease;
         lease->late.log = cycle->log;
+        lease->late.cancelable = 1;
 
         if (clients[i]->interval == 0) {
             continue;
@@ -124,20 +128,25 @@ ngx_http_hybrid_lease_init_worker(ngx_http_hybrid_main_conf_t *hmcf,
 
 
 ngx_uint_t
-ngx_http_hybrid_lease_take(ngx_http_hybrid_lease_t *lease)
+ngx_http_hybrid_lease_take(ngx_http_hybrid_lease_t *lease, uint64_t *wait)
 {
     ngx_uint_t                left;
     ngx_hybrid_shm_client_t  *shared;
 
     shared = lease->client->shared;
 
-    left = ngx_http_hybrid_lease_left(shared, 1);
+    *wait = ngx_http_hybrid_limit_take(lease->client);
 
-    if (left == 0) {
+    if (*wait) {
         return 0;
     }
 
-    ngx_http_hybrid_limit_charge(lease->client);
+    left = ngx_http_hybrid_lease_left(shared, 1);
+
+    if (left == 0) {
+        ngx_hybrid_gcra_refund(&shared->tat, lease->client->interval);
+        return 0;
+    }
 
     /* left counts the one just taken */
 
@@ -220,10 +229,15 @@ ngx_http_hybrid_lease_wait(ngx_http_hybrid_lease_t *lease,
     ngx_queue_insert_tail(&lease->waiters, &ctx->waiter);
     lease->nwaiters++;
     ctx->lease = lease;
+    ctx->queued = ngx_current_msec;
 
     if (!lease->pending && ngx_http_hybrid_lease_refill(lease) != NGX_OK) {
         ngx_http_hybrid_limit_detach(ctx);
         return NGX_DECLINED;
+    }
+
+    if (!lease->late.timer_set) {
+        ngx_add_timer(&lease->late, lease->conf->redis_conf->timeout);
     }
 
     (void) ngx_atomic_fetch_add(&lease->client->shared->waits, 1);
@@ -343,15 +357,24 @@ ngx_http_hybrid_lease_lost(ngx_http_hybrid_lease_t *lease)
 static void
 ngx_http_hybrid_lease_serve(ngx_http_hybrid_lease_t *lease, uint64_t wait)
 {
-    ngx_queue_t            *q;
-    ngx_msec_int_t          left;
+    uint64_t                own;
     ngx_http_hybrid_ctx_t  *ctx;
 
-    while (lease->nwaiters
-           && ngx_http_hybrid_lease_left(lease->client->shared, 1))
-    {
+    while (lease->nwaiters) {
+
+        if (!ngx_http_hybrid_lease_take(lease, &own)) {
+
+            if (own == 0) {
+                break;
+            }
+
+            ctx = ngx_http_hybrid_lease_next(lease);
+            ngx_http_hybrid_limit_settle(ctx,
+                                    ngx_http_hybrid_limit_refuse(ctx, own));
+            continue;
+        }
+
         ctx = ngx_http_hybrid_lease_next(lease);
-        ngx_http_hybrid_limit_charge(lease->client);
         ngx_http_hybrid_limit_settle(ctx, NGX_OK);
     }
 
@@ -372,18 +395,9 @@ ngx_http_hybrid_lease_serve(ngx_http_hybrid_lease_t *lease, uint64_t wait)
 
     /* came while we asked: asked for again, but within their own time */
 
-    if (ngx_http_hybrid_lease_refill(lease) != NGX_OK) {
+    if (!lease->pending && ngx_http_hybrid_lease_refill(lease) != NGX_OK) {
         ngx_http_hybrid_lease_lost(lease);
-        return;
     }
-
-    q = ngx_queue_head(&lease->waiters);
-    ctx = ngx_queue_data(q, ngx_http_hybrid_ctx_t, waiter);
-
-    left = (ngx_msec_int_t) (ctx->queued + lease->conf->redis_conf->timeout
-                             - ngx_current_msec);
-
-    ngx_add_timer(&lease->late, (ngx_msec_t) ngx_max(left, 1));
 }
 
 

@@ -33,8 +33,12 @@ struct ngx_http_hybrid_lease_s {
 };
 
 
-/* takes a credit out of the lease: 1 when there was one */
-ngx_uint_t ngx_http_hybrid_lease_take(ngx_http_hybrid_lease_t *lease);
+/*
+ * Takes a credit out of the lease: 1 when there was one, and room in the
+ * gateway's own bucket; else wait is the usec until there is room, or 0.
+ */
+ngx_uint_t ngx_http_hybrid_lease_take(ngx_http_hybrid_lease_t *lease,
+    uint64_t *wait);
 
 /* msec until Redis may have a credit again, 0: ask */
 ngx_msec_t ngx_http_hybrid_lease_dry(ngx_http_hybrid_lease_t *lease);
@@ -43,10 +47,12 @@ ngx_msec_t ngx_http_hybrid_lease_dry(ngx_http_hybrid_lease_t *lease);
 ngx_int_t ngx_http_hybrid_lease_wait(ngx_http_hybrid_lease_t *lease,
     ngx_http_hybrid_ctx_t *ctx);
 
+/* limit.c: 0, or usec until the gateway's own bucket has room */
+uint64_t ngx_http_hybrid_limit_take(ngx_http_hybrid_client_t *client);
+
 /* limit.c: what holds without Redis; NGX_OK or a refusal */
 ngx_int_t ngx_http_hybrid_limit_local(ngx_http_hybrid_ctx_t *ctx);
 ngx_int_t ngx_http_hybrid_limit_lost(ngx_http_hybrid_ctx_t *ctx);
-void ngx_http_hybrid_limit_charge(ngx_http_hybrid_client_t *client);
 ngx_int_t ngx_http_hybrid_limit_refuse(ngx_http_hybrid_ctx_t *ctx,
     uint64_t wait);
 

@@ -13,12 +13,35 @@
 static uint64_t ngx_http_hybrid_limit_now(void);
 
 
+/* a raised limit holds at once: debts of the old one are cut to its burst */
+
+void
+ngx_http_hybrid_limit_adopt(ngx_http_hybrid_client_t *client)
+{
+    ngx_hybrid_shm_client_t  *shared;
+
+    shared = client->shared;
+
+    if (shared->interval == client->interval && shared->burst == client->burst)
+    {
+        return;
+    }
+
+    shared->interval = client->interval;
+    shared->burst = client->burst;
+    shared->dry = ngx_current_msec;
+
+    ngx_hybrid_gcra_limit(&shared->tat, ngx_http_hybrid_limit_now(),
+                          client->interval, client->burst);
+}
+
+
 ngx_int_t
 ngx_http_hybrid_limit_reserve(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx)
 {
-    ngx_int_t                 rc;
-    ngx_msec_t                dry;
+    uint64_t                   wait;
+    ngx_msec_t                 dry;
     ngx_http_hybrid_client_t  *client;
     ngx_http_hybrid_lease_t   *lease;
 
@@ -32,10 +55,23 @@ ngx_http_hybrid_limit_reserve(ngx_http_request_t *r,
         return ngx_http_hybrid_limit_local(ctx);
     }
 
+    if (!ngx_hybrid_redis_available(ctx->conf->redis)) {
+        return ngx_http_hybrid_limit_lost(ctx);
+    }
+
     lease = &ctx->conf->leases[client->index];
 
-    if (ngx_http_hybrid_lease_take(lease)) {
+    if (ngx_http_hybrid_lease_take(lease, &wait)) {
         return NGX_OK;
+    }
+
+    if (wait) {
+
+        /* a Redis that has yet to answer might as well be away */
+
+        return ngx_hybrid_redis_down(ctx->conf->redis)
+               ? ngx_http_hybrid_limit_lost(ctx)
+               : ngx_http_hybrid_limit_refuse(ctx, wait);
     }
 
     dry = ngx_http_hybrid_lease_dry(lease);
@@ -44,30 +80,38 @@ ngx_http_hybrid_limit_reserve(ngx_http_request_t *r,
         return ngx_http_hybrid_limit_refuse(ctx, (uint64_t) dry * 1000);
     }
 
-    rc = ngx_http_hybrid_lease_wait(lease, ctx);
-
-    if (rc == NGX_DECLINED) {
+    if (ngx_http_hybrid_lease_wait(lease, ctx) == NGX_DECLINED) {
         return ngx_http_hybrid_limit_lost(ctx);
     }
 
     ctx->waiting = 1;
-    ctx->queued = ngx_current_msec;
 
     return NGX_AGAIN;
+}
+
+
+/*
+ * The gateway's own bucket.  With Redis a request passes both: credits that
+ * were fetched ahead don't come on top of a burst, and when Redis goes away
+ * this bucket is as full as its own.
+ */
+
+uint64_t
+ngx_http_hybrid_limit_take(ngx_http_hybrid_client_t *client)
+{
+    return ngx_hybrid_gcra_take(&client->shared->tat,
+                                ngx_http_hybrid_limit_now(),
+                                client->interval, client->burst);
 }
 
 
 ngx_int_t
 ngx_http_hybrid_limit_local(ngx_http_hybrid_ctx_t *ctx)
 {
-    uint64_t                   wait;
-    ngx_http_hybrid_client_t  *client;
+    uint64_t  wait;
 
-    client = ctx->client;
+    wait = ngx_http_hybrid_limit_take(ctx->client);
 
-    wait = ngx_hybrid_gcra_take(&client->shared->tat,
-                                ngx_http_hybrid_limit_now(),
-                                client->interval, client->burst);
     if (wait) {
         return ngx_http_hybrid_limit_refuse(ctx, wait);
     }
@@ -89,7 +133,9 @@ ngx_http_hybrid_limit_lost(ngx_http_hybrid_ctx_t *ctx)
     switch (ctx->loss) {
 
     case ngx_http_hybrid_loss_open:
-        ngx_http_hybrid_limit_charge(ctx->client);
+        ngx_hybrid_gcra_charge(&ctx->client->shared->tat,
+                               ngx_http_hybrid_limit_now(),
+                               ctx->client->interval, ctx->client->burst);
         return NGX_OK;
 
     case ngx_http_hybrid_loss_closed:
@@ -102,19 +148,6 @@ ngx_http_hybrid_limit_lost(ngx_http_hybrid_ctx_t *ctx)
     default: /* ngx_http_hybrid_loss_local */
         return ngx_http_hybrid_limit_local(ctx);
     }
-}
-
-
-/*
- * What Redis admits is charged to the gateway's own bucket too: when Redis
- * goes away, that bucket doesn't start with a full burst.
- */
-
-void
-ngx_http_hybrid_limit_charge(ngx_http_hybrid_client_t *client)
-{
-    ngx_hybrid_gcra_charge(&client->shared->tat, ngx_http_hybrid_limit_now(),
-                           client->interval, client->burst);
 }
 
 

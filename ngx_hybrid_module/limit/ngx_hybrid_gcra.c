@@ -50,3 +50,24 @@ ngx_hybrid_gcra_charge(ngx_atomic_t *tat, uint64_t now, uint64_t interval,
         }
     }
 }
+
+
+void
+ngx_hybrid_gcra_refund(ngx_atomic_t *tat, uint64_t interval)
+{
+    (void) ngx_atomic_fetch_add(tat, - (ngx_atomic_int_t) interval);
+}
+
+
+void
+ngx_hybrid_gcra_limit(ngx_atomic_t *tat, uint64_t now, uint64_t interval,
+    ngx_uint_t burst)
+{
+    ngx_atomic_uint_t  old, most;
+
+    most = now + burst * interval;
+
+    do {
+        old = *tat;
+    } while (old > most && !ngx_atomic_cmp_set(tat, old, most));
+}

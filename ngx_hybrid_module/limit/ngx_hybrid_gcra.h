@@ -22,9 +22,16 @@
 uint64_t ngx_hybrid_gcra_take(ngx_atomic_t *tat, uint64_t now,
     uint64_t interval, ngx_uint_t burst);
 
+/* gives back what was taken a moment ago */
+void ngx_hybrid_gcra_refund(ngx_atomic_t *tat, uint64_t interval);
+
 /* charges a request that another bucket has admitted; never runs deep */
 void ngx_hybrid_gcra_charge(ngx_atomic_t *tat, uint64_t now,
     uint64_t interval, ngx_uint_t burst);
+
+/* another interval or burst: the bucket is no emptier than empty */
+void ngx_hybrid_gcra_limit(ngx_atomic_t *tat, uint64_t now, uint64_t interval,
+    ngx_uint_t burst);
 
 
 #endif /* _NGX_HYBRID_GCRA_H_INCLUDED_ */

@@ -57,7 +57,7 @@ static void ngx_hybrid_redis_authenticated(void *data, redisReply *reply);
 static void ngx_hybrid_redis_back(ngx_hybrid_redis_t *rd);
 static void ngx_hybrid_redis_refused(ngx_hybrid_redis_t *rd,
     redisReply *reply);
-static void ngx_hybrid_redis_retry(ngx_hybrid_redis_t *rd);
+static void ngx_hybrid_redis_retry(ngx_hybrid_redis_t *rd, const char *why);
 static void ngx_hybrid_redis_reconnect_handler(ngx_event_t *ev);
 static void ngx_hybrid_redis_deadline_handler(ngx_event_t *ev);
 static ngx_hybrid_redis_op_t *ngx_hybrid_redis_op(ngx_hybrid_redis_t *rd,
@@ -87,6 +87,7 @@ ngx_hybrid_redis_create(ngx_hybrid_redis_conf_t *conf, ngx_cycle_t *cycle)
 
     rd->conf = conf;
     rd->log = cycle->log;
+    rd->why = "no memory";
     rd->backoff = NGX_HYBRID_REDIS_BACKOFF_MIN;
     rd->first = 1;
 
@@ -140,9 +141,9 @@ ngx_hybrid_redis_available(ngx_hybrid_redis_t *rd)
 
 
 ngx_uint_t
-ngx_hybrid_redis_failures(ngx_hybrid_redis_t *rd)
+ngx_hybrid_redis_down(ngx_hybrid_redis_t *rd)
 {
-    return rd->failures;
+    return rd->down;
 }
 
 
@@ -158,13 +159,13 @@ ngx_hybrid_redis_connect(ngx_hybrid_redis_t *rd)
                     : redisAsyncConnectUnix((char *) conf->host);
 
     if (ac == NULL) {
-        ngx_hybrid_redis_retry(rd);
+        ngx_hybrid_redis_retry(rd, "no memory");
         return;
     }
 
     if (ac->err || ngx_hybrid_redis_attach(rd, ac) != NGX_OK) {
+        ngx_hybrid_redis_gone(rd, ac);
         redisAsyncFree(ac);
-        ngx_hybrid_redis_gone(rd);
         return;
     }
 
@@ -256,16 +257,13 @@ ngx_hybrid_redis_greeted(void *data, redisReply *reply)
     }
 
     if (reply->type != REDIS_REPLY_STATUS) {
+        rd->why = "unexpected answer";
         redisAsyncFree(rd->ac);
         return;
     }
 
     rd->ready = 1;
     rd->first = 0;
-
-    if (!rd->refused) {
-        ngx_hybrid_redis_back(rd);
-    }
 }
 
 
@@ -290,41 +288,41 @@ ngx_hybrid_redis_refused(ngx_hybrid_redis_t *rd, redisReply *reply)
         || ngx_current_msec - rd->refused_logged
            >= NGX_HYBRID_REDIS_REFUSED_LOG)
     {
-        ngx_log_error(NGX_LOG_WARN, rd->log, 0,
+        ngx_log_error(NGX_LOG_ERR, rd->log, 0,
                       "redis \"%V\" can't serve: \"%s\"",
                       &rd->conf->address, reply->str);
 
         rd->refused_logged = ngx_current_msec;
     }
 
+    rd->why = "it refuses";
     rd->refused = 1;
     rd->refused_last = ngx_current_msec;
 }
 
 
-/* the context was freed; all its pending commands have been answered */
+/* ac is being freed; all its pending commands have been answered */
 
 void
-ngx_hybrid_redis_gone(ngx_hybrid_redis_t *rd)
+ngx_hybrid_redis_gone(ngx_hybrid_redis_t *rd, redisAsyncContext *ac)
 {
     if (!rd->closing) {
-        ngx_hybrid_redis_retry(rd);
+        ngx_hybrid_redis_retry(rd, ac->err ? ac->errstr : rd->why);
     }
 }
 
 
 static void
-ngx_hybrid_redis_retry(ngx_hybrid_redis_t *rd)
+ngx_hybrid_redis_retry(ngx_hybrid_redis_t *rd, const char *why)
 {
-    rd->failures++;
     rd->ready = 0;
     rd->first = 0;
 
     if (!rd->down) {
         rd->down = 1;
-        ngx_log_error(NGX_LOG_WARN, rd->log, 0,
-                      "redis \"%V\" is away, limits hold as \"loss=\" says",
-                      &rd->conf->address);
+        ngx_log_error(NGX_LOG_ERR, rd->log, 0,
+                      "redis \"%V\" is away (%s), limits hold as \"loss=\" "
+                      "says", &rd->conf->address, why);
     }
 
     if (ngx_exiting || ngx_terminate || ngx_quit) {
@@ -380,11 +378,7 @@ ngx_hybrid_redis_deadline_handler(ngx_event_t *ev)
         return;
     }
 
-    if (!rd->down) {
-        ngx_log_error(NGX_LOG_WARN, rd->log, NGX_ETIMEDOUT,
-                      "redis \"%V\" did not answer in %M ms",
-                      &rd->conf->address, rd->conf->timeout);
-    }
+    rd->why = "no answer in time";
 
     if (rd->ac) {
         redisAsyncFree(rd->ac);
@@ -603,8 +597,12 @@ ngx_hybrid_redis_reply(redisAsyncContext *ac, void *data, void *privdata)
         }
     }
 
-    if (reply && rd->refused && rd->ready
-        && ngx_current_msec - rd->refused_last >= NGX_HYBRID_REDIS_REFUSED_END)
+    /* a greeting alone proves nothing: it may be too slow for more */
+
+    if (reply && rd->down && rd->ready
+        && (!rd->refused
+            || ngx_current_msec - rd->refused_last
+               >= NGX_HYBRID_REDIS_REFUSED_END))
     {
         ngx_hybrid_redis_back(rd);
     }

@@ -61,8 +61,8 @@ void ngx_hybrid_redis_destroy(ngx_hybrid_redis_t *rd);
 /* whether a command sent now has a chance */
 ngx_uint_t ngx_hybrid_redis_available(ngx_hybrid_redis_t *rd);
 
-/* connections lost and commands timed out so far */
-ngx_uint_t ngx_hybrid_redis_failures(ngx_hybrid_redis_t *rd);
+/* failed, and has not answered a command since */
+ngx_uint_t ngx_hybrid_redis_down(ngx_hybrid_redis_t *rd);
 
 /*
  * NGX_OK: sent or queued, handler will be called exactly once.
@@ -87,7 +87,7 @@ void ngx_hybrid_redis_script_init(ngx_hybrid_redis_script_t *script);
 
 ngx_int_t ngx_hybrid_redis_attach(ngx_hybrid_redis_t *rd,
     redisAsyncContext *ac);
-void ngx_hybrid_redis_gone(ngx_hybrid_redis_t *rd);
+void ngx_hybrid_redis_gone(ngx_hybrid_redis_t *rd, redisAsyncContext *ac);
 
 
 struct ngx_hybrid_redis_s {
@@ -100,9 +100,9 @@ struct ngx_hybrid_redis_s {
     ngx_event_t                deadline;   /* of the oldest command */
     ngx_event_t                reconnect;
     ngx_msec_t                 backoff;
-    ngx_uint_t                 failures;
     ngx_msec_t                 refused_last;    /* when */
     ngx_msec_t                 refused_logged;
+    const char                *why;        /* we ended the connection */
     unsigned                   ready:1;    /* greeted, commands flow */
     unsigned                   first:1;    /* the first attempt is under way */
     unsigned                   writing:1;  /* in redisAsyncHandleWrite() */

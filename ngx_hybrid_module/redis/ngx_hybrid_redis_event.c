@@ -183,5 +183,5 @@ ngx_hybrid_redis_cleanup(void *data)
     ac->ev.delWrite = NULL;
     ac->ev.cleanup = NULL;
 
-    ngx_hybrid_redis_gone(rd);
+    ngx_hybrid_redis_gone(rd, ac);
 }

@@ -17,6 +17,13 @@
 #include <netinet/tcp.h>
 
 
+/* msec, in which a closed connection answers with a reset */
+#define NGX_HTTP_HYBRID_STALE  1000
+
+/* an hour, in seconds */
+#define NGX_HTTP_HYBRID_RETRY_MAX  3600
+
+
 static ngx_int_t ngx_http_hybrid_balancer_init_peer(ngx_http_request_t *r,
     ngx_http_upstream_srv_conf_t *us);
 static ngx_int_t ngx_http_hybrid_balancer_get(ngx_peer_connection_t *pc,
@@ -33,6 +40,8 @@ static void ngx_http_hybrid_balancer_set_tries(ngx_peer_connection_t *pc,
     ngx_http_hybrid_ctx_t *ctx, ngx_uint_t tried);
 static void ngx_http_hybrid_balancer_free(ngx_peer_connection_t *pc,
     void *data, ngx_uint_t state);
+static ngx_uint_t ngx_http_hybrid_balancer_retry(ngx_http_upstream_t *u,
+    ngx_uint_t status);
 static ngx_uint_t ngx_http_hybrid_balancer_others(ngx_http_hybrid_ctx_t *ctx);
 static void ngx_http_hybrid_balancer_reason(ngx_http_hybrid_ctx_t *ctx,
     ngx_uint_t status, ngx_uint_t timedout);
@@ -42,6 +51,8 @@ static ngx_int_t ngx_http_hybrid_balancer_set_session(
 static void ngx_http_hybrid_balancer_save_session(ngx_peer_connection_t *pc,
     void *data);
 #endif
+static const char *ngx_http_hybrid_balancer_tls(
+    ngx_http_upstream_conf_t *conf);
 static ngx_int_t ngx_http_hybrid_balancer_output(void *data, ngx_chain_t *in);
 static void ngx_http_hybrid_balancer_tune(ngx_connection_t *c,
     ngx_peer_connection_t *pc);
@@ -54,6 +65,68 @@ ngx_http_hybrid_balancer_init(ngx_conf_t *cf,
     uscf->peer.init = ngx_http_hybrid_balancer_init_peer;
 
     return NGX_OK;
+}
+
+
+/* a location's proxy_pass, when it is merged: NULL or what is wrong with it */
+
+const char *
+ngx_http_hybrid_balancer_check(ngx_conf_t *cf, ngx_http_hybrid_loc_conf_t *hlcf)
+{
+    ngx_uint_t                    i;
+    ngx_http_upstream_conf_t     *conf;
+    ngx_http_hybrid_backend_t   **backends;
+    ngx_http_hybrid_main_conf_t  *hmcf;
+
+    hmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_hybrid_module);
+
+    /* the first member of the proxy module's own configuration */
+
+    conf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_proxy_module);
+
+    if (hmcf->upstream == NULL || conf->upstream != hmcf->upstream) {
+        return NULL;
+    }
+
+    if (hlcf->access & NGX_HTTP_HYBRID_ACCESS_OFF) {
+        return "\"proxy_pass https://hybrid\" needs \"hybrid_access\"";
+    }
+
+    backends = hmcf->backends.elts;
+
+    for (i = 0; i < hmcf->backends.nelts; i++) {
+        if (backends[i]->ssl) {
+            return ngx_http_hybrid_balancer_tls(conf);
+        }
+    }
+
+    return NULL;
+}
+
+
+/* a prompt and a credential go to who proves to be the backend */
+
+static const char *
+ngx_http_hybrid_balancer_tls(ngx_http_upstream_conf_t *conf)
+{
+#if (NGX_HTTP_SSL)
+
+    if (conf->ssl == NULL || conf->ssl->ctx == NULL) {
+        return "a backend is \"https://\", so it must be "
+               "\"proxy_pass https://hybrid\"";
+    }
+
+    if (!conf->ssl_verify) {
+        return "a backend is \"https://\", so it must be "
+               "\"proxy_ssl_verify on\" with "
+               "\"proxy_ssl_trusted_certificate\"";
+    }
+
+    return NULL;
+
+#else
+    return "this nginx has no TLS";
+#endif
 }
 
 
@@ -192,6 +265,7 @@ ngx_http_hybrid_balancer_candidate(ngx_http_request_t *r,
     ngx_http_hybrid_candidate_t *cand)
 {
     ngx_int_t             rc;
+    const char           *fault;
     ngx_http_upstream_t  *u;
 
     u = r->upstream;
@@ -203,6 +277,16 @@ ngx_http_hybrid_balancer_candidate(ngx_http_request_t *r,
                       "candidate \"%V\" is not allowed for client \"%V\"",
                       &cand->backend->name, &ctx->client->name);
         return NGX_BUSY;
+    }
+
+    /* "nginx -t" does not see where a variable leads */
+
+    fault = cand->backend->ssl ? ngx_http_hybrid_balancer_tls(u->conf) : NULL;
+
+    if (fault) {
+        ngx_log_error(NGX_LOG_ERR, pc->log, 0, "backend \"%V\": %s",
+                      &cand->backend->name, fault);
+        return NGX_ERROR;
     }
 
     if (!cand->initialized
@@ -364,11 +448,16 @@ ngx_http_hybrid_balancer_free(ngx_peer_connection_t *pc, void *data,
             status = ctx->u->headers_in.status_n;
         }
 
-        /* an idle connection that the backend had closed says nothing */
+        /*
+         * An idle connection that the backend had closed says nothing.  One
+         * that was lost later had brought the request: it has been tried.
+         */
 
         timedout = pc->connection && (pc->connection->read->timedout
                                       || pc->connection->write->timedout);
-        stale = pc->cached && status == 0 && !timedout;
+        stale = pc->cached && status == 0 && !timedout
+                && ngx_current_msec - ctx->u->start_time
+                   < NGX_HTTP_HYBRID_STALE;
 
         if (!stale) {
             ngx_http_hybrid_balancer_reason(ctx, status, timedout);
@@ -378,6 +467,8 @@ ngx_http_hybrid_balancer_free(ngx_peer_connection_t *pc, void *data,
             ctx->last_status = status ? status
                                       : timedout ? NGX_HTTP_GATEWAY_TIME_OUT
                                                  : NGX_HTTP_BAD_GATEWAY;
+
+            ctx->retry_after = ngx_http_hybrid_balancer_retry(ctx->u, status);
         }
     }
 
@@ -409,6 +500,51 @@ ngx_http_hybrid_balancer_free(ngx_peer_connection_t *pc, void *data,
     }
 
     ngx_http_hybrid_balancer_set_tries(pc, ctx, 0);
+}
+
+
+/* the seconds of an answer's Retry-After, zero when there are none */
+
+static ngx_uint_t
+ngx_http_hybrid_balancer_retry(ngx_http_upstream_t *u, ngx_uint_t status)
+{
+    ngx_int_t         n;
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    if (status != NGX_HTTP_TOO_MANY_REQUESTS
+        && status != NGX_HTTP_SERVICE_UNAVAILABLE)
+    {
+        return 0;
+    }
+
+    part = &u->headers_in.headers.part;
+    h = part->elts;
+
+    for (i = 0; /* void */ ; i++) {
+
+        if (i >= part->nelts) {
+            if (part->next == NULL) {
+                return 0;
+            }
+
+            part = part->next;
+            h = part->elts;
+            i = 0;
+        }
+
+        if (h[i].key.len == sizeof("Retry-After") - 1
+            && ngx_strncasecmp(h[i].key.data, (u_char *) "Retry-After",
+                               h[i].key.len)
+               == 0)
+        {
+            n = ngx_atoi(h[i].value.data, h[i].value.len);
+
+            return (n == NGX_ERROR) ? 0
+                                    : ngx_min(n, NGX_HTTP_HYBRID_RETRY_MAX);
+        }
+    }
 }
 
 

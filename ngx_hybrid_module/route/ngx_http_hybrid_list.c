@@ -85,6 +85,8 @@ ngx_http_hybrid_list_handler(ngx_http_request_t *r)
 
     ngx_str_set(&type, "application/json");
 
+    r->disable_not_modified = 1;
+
     return ngx_http_send_response(r, NGX_HTTP_OK, &type, &cv);
 }
 
@@ -237,29 +239,15 @@ static ngx_uint_t
 ngx_http_hybrid_list_routed(ngx_http_hybrid_ctx_t *ctx,
     ngx_http_hybrid_backend_t *backend, ngx_hybrid_model_t *model)
 {
-    ngx_uint_t                 i, g, n;
-    ngx_http_hybrid_group_t   *groups;
+    ngx_uint_t                 i;
     ngx_http_hybrid_route_t  **routes;
 
     routes = ctx->conf->routes.elts;
 
     for (i = 0; i < ctx->conf->routes.nelts; i++) {
-
-        if (!ngx_hybrid_pattern_match(&routes[i]->pattern, model)) {
-            continue;
+        if (ngx_hybrid_pattern_match(&routes[i]->pattern, model)) {
+            return ngx_http_hybrid_route_has(routes[i], backend);
         }
-
-        groups = routes[i]->groups.elts;
-
-        for (g = 0; g < routes[i]->groups.nelts; g++) {
-            for (n = 0; n < groups[g].n; n++) {
-                if (groups[g].backends[n] == backend) {
-                    return 1;
-                }
-            }
-        }
-
-        return 0;
     }
 
     return 0;

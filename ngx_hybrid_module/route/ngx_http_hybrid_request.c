@@ -12,6 +12,7 @@
 #include "ngx_http_hybrid_module.h"
 
 
+static ngx_int_t ngx_http_hybrid_request_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_hybrid_request_headers(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_candidate_t *cand);
 static ngx_uint_t ngx_http_hybrid_request_is_ours(
@@ -42,9 +43,22 @@ static ngx_str_t  ngx_http_hybrid_request_allowed[] = {
 };
 
 
-/* around the location's own content handler, that of proxy_pass */
+/*
+ * Around the location's own content handler, that of proxy_pass: what comes
+ * before it sees the request as it came.
+ */
 
-ngx_int_t
+void
+ngx_http_hybrid_request_wrap(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
+{
+    if (r->content_handler) {
+        ctx->content_handler = r->content_handler;
+        r->content_handler = ngx_http_hybrid_request_handler;
+    }
+}
+
+
+static ngx_int_t
 ngx_http_hybrid_request_handler(ngx_http_request_t *r)
 {
     ngx_int_t               rc;
@@ -97,8 +111,12 @@ ngx_http_hybrid_request_present(ngx_http_request_t *r,
         ctx->bufs = r->request_body ? r->request_body->bufs : NULL;
         ctx->unparsed_uri = r->valid_unparsed_uri;
         ctx->quoted_uri = r->quoted_uri;
+        ctx->valid_location = r->valid_location;
     }
 
+    /* the path is a whole one: nothing of the location's name is cut off */
+
+    r->valid_location = 0;
     r->valid_unparsed_uri = 0;
     r->quoted_uri = 0;
     ngx_str_null(&r->args);
@@ -109,7 +127,10 @@ ngx_http_hybrid_request_present(ngx_http_request_t *r,
         return NGX_ERROR;
     }
 
+    /* what the balancer builds again needs no copy of the body yet */
+
     if (cand->rename && ctx->body
+        && (ctx->u || ngx_http_hybrid_request_plain(cand))
         && ngx_http_hybrid_body_splice(r, ctx, &cand->rename->name) != NGX_OK)
     {
         return NGX_ERROR;
@@ -146,6 +167,7 @@ ngx_http_hybrid_request_restore(ngx_http_request_t *r,
     r->args = ctx->args;
     r->valid_unparsed_uri = ctx->unparsed_uri;
     r->quoted_uri = ctx->quoted_uri;
+    r->valid_location = ctx->valid_location;
 
     if (r->request_body) {
         r->request_body->bufs = ctx->bufs;
@@ -323,6 +345,50 @@ ngx_http_hybrid_request_uri(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
     r->uri.len = p - r->uri.data;
 
     return NGX_OK;
+}
+
+
+/*
+ * An answer's cookie would be a credential of ours: Cloudflare Access gives
+ * one for a service token.  A redirect leads past the gateway.
+ */
+
+void
+ngx_http_hybrid_request_answered(ngx_http_request_t *r)
+{
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    part = &r->headers_out.headers.part;
+    h = part->elts;
+
+    for (i = 0; /* void */ ; i++) {
+
+        if (i >= part->nelts) {
+            if (part->next == NULL) {
+                break;
+            }
+
+            part = part->next;
+            h = part->elts;
+            i = 0;
+        }
+
+        if ((h[i].key.len == sizeof("Set-Cookie") - 1
+             && ngx_strncasecmp(h[i].key.data, (u_char *) "Set-Cookie",
+                                h[i].key.len)
+                == 0)
+            || (h[i].key.len == sizeof("Location") - 1
+                && ngx_strncasecmp(h[i].key.data, (u_char *) "Location",
+                                   h[i].key.len)
+                   == 0))
+        {
+            h[i].hash = 0;
+        }
+    }
+
+    r->headers_out.location = NULL;
 }
 
 

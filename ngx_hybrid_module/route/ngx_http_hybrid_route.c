@@ -58,6 +58,9 @@ ngx_http_hybrid_route_find(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
         }
     }
 
+    ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                  "no hybrid_route for model \"%V\"", &ctx->model.brief);
+
     return ngx_http_hybrid_route_not_found(r, ctx);
 }
 
@@ -111,6 +114,12 @@ ngx_http_hybrid_route_collect(ngx_http_request_t *r,
     }
 
     ctx->candidates = NULL;
+
+    ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                  "no backend of hybrid_route \"%V\" %s model \"%V\"",
+                  &route->pattern.text,
+                  denied ? "that is open to this client has" : "has",
+                  &ctx->model.brief);
 
     if (denied) {
         return ngx_http_hybrid_refuse(ctx, NGX_HTTP_FORBIDDEN, "egress",
@@ -168,12 +177,7 @@ ngx_http_hybrid_route_done(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
         ctx->ncandidates = 1;
     }
 
-    /* what comes between here and there sees the request as it came */
-
-    if (r->content_handler) {
-        ctx->content_handler = r->content_handler;
-        r->content_handler = ngx_http_hybrid_request_handler;
-    }
+    ngx_http_hybrid_request_wrap(r, ctx);
 
     return NGX_OK;
 }
@@ -405,12 +409,26 @@ ngx_http_hybrid_route_group(ngx_conf_t *cf, ngx_http_hybrid_main_conf_t *hmcf,
         name.data = p;
         name.len = (comma ? comma : last) - p;
 
+        if (name.len == 0) {
+            ngx_http_hybrid_conf_error_at(cf, &route->place,
+                       "\"%V\" in hybrid_route: equals are written with a "
+                       "comma and no space, \"forge,anvil\"", word);
+            return NGX_ERROR;
+        }
+
         backend = ngx_http_hybrid_route_backend(hmcf, name.data, name.len);
 
         if (backend == NULL) {
             ngx_http_hybrid_conf_error_at(cf, &route->place,
                        "unknown backend \"%V\" in hybrid_route: there is no "
                        "hybrid_backend of this name", &name);
+            return NGX_ERROR;
+        }
+
+        if (ngx_http_hybrid_route_has(route, backend)) {
+            ngx_http_hybrid_conf_error_at(cf, &route->place,
+                       "backend \"%V\" stands twice in hybrid_route",
+                       &name);
             return NGX_ERROR;
         }
 
@@ -423,6 +441,27 @@ ngx_http_hybrid_route_group(ngx_conf_t *cf, ngx_http_hybrid_main_conf_t *hmcf,
 
         p = comma + 1;
     }
+}
+
+
+ngx_uint_t
+ngx_http_hybrid_route_has(ngx_http_hybrid_route_t *route,
+    ngx_http_hybrid_backend_t *backend)
+{
+    ngx_uint_t                g, i;
+    ngx_http_hybrid_group_t  *groups;
+
+    groups = route->groups.elts;
+
+    for (g = 0; g < route->groups.nelts; g++) {
+        for (i = 0; i < groups[g].n; i++) {
+            if (groups[g].backends[i] == backend) {
+                return 1;
+            }
+        }
+    }
+
+    return 0;
 }
 
 

@@ -14,6 +14,7 @@ static ngx_hybrid_outcome_e ngx_http_hybrid_stats_outcome(
 static ngx_uint_t ngx_http_hybrid_stats_broken(ngx_http_request_t *r);
 static void ngx_http_hybrid_stats_model(ngx_http_hybrid_ctx_t *ctx,
     ngx_hybrid_outcome_e outcome, ngx_str_t *model);
+static ngx_uint_t ngx_http_hybrid_stats_known(ngx_http_hybrid_ctx_t *ctx);
 static void ngx_http_hybrid_stats_times(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_hybrid_numbers_t *numbers);
 static void ngx_http_hybrid_stats_time(ngx_hybrid_numbers_t *numbers,
@@ -79,7 +80,7 @@ ngx_http_hybrid_stats_outcome(ngx_http_request_t *r,
             return ngx_hybrid_outcome_broken;
         }
 
-        if (status < NGX_HTTP_BAD_REQUEST && status >= NGX_HTTP_OK) {
+        if (status >= NGX_HTTP_OK && status < NGX_HTTP_SPECIAL_RESPONSE) {
             return ngx_hybrid_outcome_ok;
         }
 
@@ -140,29 +141,64 @@ static void
 ngx_http_hybrid_stats_model(ngx_http_hybrid_ctx_t *ctx,
     ngx_hybrid_outcome_e outcome, ngx_str_t *model)
 {
-    ngx_uint_t                 i;
-    ngx_http_hybrid_route_t  **routes;
-
     if (ctx->model.brief.len == 0) {
         ngx_str_set(model, "-");
-        return;
-    }
 
-    *model = ctx->model.brief;
+    } else if (outcome == ngx_hybrid_outcome_ok
+               || ngx_http_hybrid_stats_known(ctx))
+    {
+        *model = ctx->model.brief;
 
-    if (outcome == ngx_hybrid_outcome_ok) {
-        return;
+    } else {
+        ngx_str_set(model, "other");
     }
+}
+
+
+/* it stands in the configuration in full, and not only as "*" */
+
+static ngx_uint_t
+ngx_http_hybrid_stats_known(ngx_http_hybrid_ctx_t *ctx)
+{
+    ngx_uint_t                   i, j;
+    ngx_hybrid_pattern_t        *models;
+    ngx_http_hybrid_route_t    **routes;
+    ngx_http_hybrid_rename_t    *renames;
+    ngx_http_hybrid_backend_t  **backends;
 
     routes = ctx->conf->routes.elts;
 
     for (i = 0; i < ctx->conf->routes.nelts && routes[i]->pattern.exact; i++) {
         if (ngx_hybrid_pattern_match(&routes[i]->pattern, &ctx->model)) {
-            return;
+            return 1;
         }
     }
 
-    ngx_str_set(model, "other");
+    backends = ctx->conf->backends.elts;
+
+    for (i = 0; i < ctx->conf->backends.nelts; i++) {
+        models = backends[i]->models.elts;
+
+        for (j = 0; j < backends[i]->models.nelts; j++) {
+            if (models[j].exact
+                && ngx_hybrid_pattern_match(&models[j], &ctx->model))
+            {
+                return 1;
+            }
+        }
+
+        renames = backends[i]->renames.elts;
+
+        for (j = 0; j < backends[i]->renames.nelts; j++) {
+            if (renames[j].pattern.exact
+                && ngx_hybrid_pattern_match(&renames[j].pattern, &ctx->model))
+            {
+                return 1;
+            }
+        }
+    }
+
+    return 0;
 }
 
 

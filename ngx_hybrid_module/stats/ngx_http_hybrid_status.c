@@ -91,6 +91,12 @@ ngx_http_hybrid_status_merged(ngx_http_hybrid_view_t *view, ngx_uint_t ok)
 
     r->write_event_handler = ngx_http_hybrid_status_resume;
 
+    /* it may be a subrequest, which the connection does not know */
+
+    if (ngx_http_post_request(r, NULL) != NGX_OK) {
+        r->connection->error = 1;
+    }
+
     ngx_post_event(r->connection->write, &ngx_posted_events);
 }
 
@@ -173,6 +179,8 @@ ngx_http_hybrid_status_send(ngx_http_hybrid_view_t *view)
     if (rc != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
+
+    r->disable_not_modified = 1;
 
     return ngx_http_send_response(r, NGX_HTTP_OK, &type, &cv);
 }

@@ -35,8 +35,9 @@ static void ngx_http_hybrid_prom_counts(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out);
 static void ngx_http_hybrid_prom_timer(ngx_http_hybrid_view_t *view,
     ngx_uint_t timer, ngx_http_hybrid_out_t *out);
-static void ngx_http_hybrid_prom_histogram(ngx_http_hybrid_row_t *row,
-    ngx_uint_t timer, ngx_http_hybrid_out_t *out);
+static void ngx_http_hybrid_prom_histogram(ngx_http_hybrid_view_t *view,
+    ngx_http_hybrid_row_t *row, ngx_uint_t timer, ngx_http_hybrid_out_t *out);
+static const char *ngx_http_hybrid_view_scope(ngx_http_hybrid_view_t *view);
 static ngx_uint_t ngx_http_hybrid_view_redis(ngx_http_hybrid_view_t *view);
 
 
@@ -145,6 +146,18 @@ ngx_http_hybrid_out(ngx_http_hybrid_out_t *out, const char *fmt, ...)
 }
 
 
+/*
+ * A label too: should Redis go away, the smaller numbers of this gateway
+ * alone are other series, and not counters that seem to have been reset.
+ */
+
+static const char *
+ngx_http_hybrid_view_scope(ngx_http_hybrid_view_t *view)
+{
+    return view->all ? "all" : "gateway";
+}
+
+
 static ngx_uint_t
 ngx_http_hybrid_view_redis(ngx_http_hybrid_view_t *view)
 {
@@ -163,7 +176,7 @@ ngx_http_hybrid_json_gateway(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out(out, "{\"version\":\"%s\",\"nginx\":\"%s\","
                         "\"gateway\":\"%*s\",\"scope\":\"%s\",\n",
                         NGX_HYBRID_VERSION, NGINX_VERSION, sizeof(sh->id),
-                        sh->id, view->all ? "all" : "gateway");
+                        sh->id, ngx_http_hybrid_view_scope(view));
 
     ngx_http_hybrid_out(out, "\"zone\":{\"size\":%uL,\"series\":%uA,"
                         "\"series_max\":%ui},\n",
@@ -329,9 +342,10 @@ ngx_http_hybrid_prom_counts(ngx_http_hybrid_view_t *view,
 
             ngx_http_hybrid_out(out,
                 "ngx_hybrid_requests_total{client=\"%V\",backend=\"%V\","
-                "model=\"%V\",outcome=\"%V\"} %uA\n",
+                "model=\"%V\",outcome=\"%V\",scope=\"%s\"} %uA\n",
                 &row->client, &row->backend, &row->model,
-                &ngx_http_hybrid_outcome_names[i], row->numbers->counts[i]);
+                &ngx_http_hybrid_outcome_names[i],
+                ngx_http_hybrid_view_scope(view), row->numbers->counts[i]);
         }
     }
 
@@ -345,8 +359,9 @@ ngx_http_hybrid_prom_counts(ngx_http_hybrid_view_t *view,
 
         ngx_http_hybrid_out(out,
             "ngx_hybrid_fallbacks_total{client=\"%V\",backend=\"%V\","
-            "model=\"%V\"} %uA\n",
+            "model=\"%V\",scope=\"%s\"} %uA\n",
             &row->client, &row->backend, &row->model,
+            ngx_http_hybrid_view_scope(view),
             row->numbers->counts[NGX_HYBRID_COUNT_FALLBACKS]);
     }
 }
@@ -369,15 +384,15 @@ ngx_http_hybrid_prom_timer(ngx_http_hybrid_view_t *view, ngx_uint_t timer,
         row = (ngx_http_hybrid_row_t *) view->rows.elts + n;
 
         if (row->numbers->counts[ngx_hybrid_outcome_ok]) {
-            ngx_http_hybrid_prom_histogram(row, timer, out);
+            ngx_http_hybrid_prom_histogram(view, row, timer, out);
         }
     }
 }
 
 
 static void
-ngx_http_hybrid_prom_histogram(ngx_http_hybrid_row_t *row, ngx_uint_t timer,
-    ngx_http_hybrid_out_t *out)
+ngx_http_hybrid_prom_histogram(ngx_http_hybrid_view_t *view,
+    ngx_http_hybrid_row_t *row, ngx_uint_t timer, ngx_http_hybrid_out_t *out)
 {
     u_char      labels[NGX_HTTP_HYBRID_VIEW_LABELS], *last;
     uint64_t    n;
@@ -385,8 +400,9 @@ ngx_http_hybrid_prom_histogram(ngx_http_hybrid_row_t *row, ngx_uint_t timer,
     ngx_uint_t  i, bound;
 
     last = ngx_slprintf(labels, labels + sizeof(labels),
-                        "client=\"%V\",backend=\"%V\",model=\"%V\"",
-                        &row->client, &row->backend, &row->model);
+                        "client=\"%V\",backend=\"%V\",model=\"%V\","
+                        "scope=\"%s\"", &row->client, &row->backend,
+                        &row->model, ngx_http_hybrid_view_scope(view));
     text.data = labels;
     text.len = last - labels;
 
