@@ -92,6 +92,16 @@ ngx_http_hybrid_policy_body(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
         return ctx->verdict;
     }
 
+    /* the machine itself would ask the web, and tell it of the prompt */
+
+    if (values[NGX_HTTP_HYBRID_KEY_TOOLS].found
+        && !(ctx->client->egress & NGX_HTTP_HYBRID_EGRESS_CLOUD))
+    {
+        return ngx_http_hybrid_refuse(ctx, NGX_HTTP_FORBIDDEN, "egress",
+                                      "this client's requests may not search "
+                                      "the web");
+    }
+
     /*
      * Zero unloads the model for everybody, a negative or very long time
      * pins it: weapons against the other clients of the machine.

@@ -243,7 +243,8 @@ typedef struct {
 #define NGX_HTTP_HYBRID_KEY_DESTINATION  3
 #define NGX_HTTP_HYBRID_KEY_FROM         4
 #define NGX_HTTP_HYBRID_KEY_KEEP_ALIVE   5
-#define NGX_HTTP_HYBRID_KEYS             6
+#define NGX_HTTP_HYBRID_KEY_TOOLS        6
+#define NGX_HTTP_HYBRID_KEYS             7
 
 /* two names in full, as in a copy, and some words */
 #define NGX_HTTP_HYBRID_ARENA            (2 * NGX_HYBRID_MODEL_MAX + 64)

@@ -24,10 +24,19 @@ static u_char *ngx_hybrid_json_begin_value(ngx_hybrid_json_t *js, u_char *p,
     u_char *last);
 static void ngx_hybrid_json_keep(ngx_hybrid_json_t *js,
     ngx_hybrid_json_type_e type, u_char *p);
+static void ngx_hybrid_json_item_key(ngx_hybrid_json_t *js, u_char *key,
+    size_t len);
+static void ngx_hybrid_json_item_type(ngx_hybrid_json_t *js,
+    ngx_hybrid_json_type_e type);
+static void ngx_hybrid_json_item_end(ngx_hybrid_json_t *js);
 static u_char *ngx_hybrid_json_slow_key(ngx_hybrid_json_t *js, u_char *p,
     u_char *last);
 static ngx_inline ngx_uint_t ngx_hybrid_json_folds(ngx_str_t *name,
     u_char *key, size_t len);
+
+
+/* depth of the keys of an object in an array at the top */
+#define NGX_HYBRID_JSON_ITEM  3
 
 
 static const char  *ngx_hybrid_json_reasons[] = {
@@ -64,6 +73,7 @@ ngx_hybrid_json_init(ngx_hybrid_json_t *js, ngx_hybrid_json_key_t *keys,
     for (i = 0; i < n; i++) {
         if (keys[i].name.len == 0
             || keys[i].name.len > NGX_HYBRID_JSON_NAME
+            || keys[i].kind.len > NGX_HYBRID_JSON_NAME
             || keys[i].size > NGX_HYBRID_JSON_SIZE)
         {
             return NGX_ERROR;
@@ -236,6 +246,10 @@ key:
         && ngx_hybrid_json_end_key(js, key, p - key) != NGX_OK)
     {
         return ngx_hybrid_json_fail(js, NGX_HYBRID_JSON_AMBIGUOUS, p);
+    }
+
+    if (js->value && js->depth == NGX_HYBRID_JSON_ITEM) {
+        ngx_hybrid_json_item_key(js, key, p - key);
     }
 
     p++;
@@ -439,6 +453,9 @@ ngx_hybrid_json_begin_value(ngx_hybrid_json_t *js, u_char *p, u_char *last)
 
     if (js->depth == 1 && js->value) {
         ngx_hybrid_json_keep(js, type, p);
+
+    } else if (js->kind) {
+        ngx_hybrid_json_item_type(js, type);
     }
 
     switch (type) {
@@ -495,6 +512,11 @@ ngx_hybrid_json_end_value(ngx_hybrid_json_t *js, u_char *p)
     value = js->value;
 
     if (js->depth != 1 || value == NULL) {
+
+        if (js->kind) {
+            ngx_hybrid_json_item_end(js);
+        }
+
         return;
     }
 
@@ -516,13 +538,57 @@ ngx_hybrid_json_slow_key(ngx_hybrid_json_t *js, u_char *p, u_char *last)
     js->state = sw_key;
     js->token = tk_string;
 
-    if (js->depth == 1) {
+    if (js->depth == 1 || (js->value && js->depth == NGX_HYBRID_JSON_ITEM)) {
         js->pos = js->key;
         js->end = js->key + NGX_HYBRID_JSON_KEY_BUF;
         js->overflow = 0;
     }
 
     return ngx_hybrid_json_string(js, p, last);
+}
+
+
+/* in an object of the array that is the policy key's value */
+
+static void
+ngx_hybrid_json_item_key(ngx_hybrid_json_t *js, u_char *key, size_t len)
+{
+    ngx_str_t  type = ngx_string("type");
+
+    js->kind = js->keys[js->value - js->values].kind.len
+               && ngx_hybrid_json_folds(&type, key, len);
+}
+
+
+static void
+ngx_hybrid_json_item_type(ngx_hybrid_json_t *js, ngx_hybrid_json_type_e type)
+{
+    if (type != NGX_HYBRID_JSON_T_STRING) {
+        js->kind = 0;
+        return;
+    }
+
+    /* the key's own buffer is free again */
+
+    js->pos = js->key;
+    js->end = js->key + js->keys[js->value - js->values].kind.len;
+    js->overflow = 0;
+}
+
+
+static void
+ngx_hybrid_json_item_end(ngx_hybrid_json_t *js)
+{
+    ngx_str_t  *kind;
+
+    kind = &js->keys[js->value - js->values].kind;
+
+    if (ngx_hybrid_json_folds(kind, js->key, js->pos - js->key)) {
+        js->value->found = 1;
+    }
+
+    js->kind = 0;
+    js->pos = NULL;
 }
 
 
@@ -533,6 +599,11 @@ ngx_hybrid_json_end_key(ngx_hybrid_json_t *js, u_char *key, size_t len)
 {
     ngx_str_t   *name;
     ngx_uint_t   i;
+
+    if (js->depth != 1) {
+        ngx_hybrid_json_item_key(js, key, len);
+        return NGX_OK;
+    }
 
     for (i = 0; i < js->nkeys; i++) {
 

@@ -57,6 +57,12 @@ typedef enum {
 typedef struct {
     ngx_str_t                 name;      /* ASCII, no upper case, 1-21 bytes */
     size_t                    size;      /* keep at most this of the value */
+
+    /*
+     * Of an array of objects: "found" is set when the "type" of one begins
+     * so, in any case.  1-21 bytes, or empty.
+     */
+    ngx_str_t                 kind;
 } ngx_hybrid_json_key_t;
 
 
@@ -76,6 +82,7 @@ typedef struct {
 
     u_char                    type;      /* ngx_hybrid_json_type_e */
     u_char                    overflow;
+    u_char                    found;
 } ngx_hybrid_json_value_t;
 
 
@@ -110,6 +117,7 @@ typedef struct {
     u_char                    least;     /* bounds of the next of them */
     u_char                    most;
     u_char                    overflow;
+    u_char                    kind;      /* the "type" of an item is next */
     u_char                    error;     /* ngx_hybrid_json_error_e */
 
     u_char                    key[NGX_HYBRID_JSON_KEY_BUF];

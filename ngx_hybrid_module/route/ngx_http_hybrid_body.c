@@ -24,12 +24,13 @@ static ngx_int_t ngx_http_hybrid_body_copy(ngx_http_request_t *r,
 
 
 static ngx_hybrid_json_key_t  ngx_http_hybrid_body_keys[] = {
-    { ngx_string("model"), NGX_HYBRID_MODEL_MAX },
-    { ngx_string("name"), NGX_HYBRID_MODEL_MAX },
-    { ngx_string("source"), NGX_HYBRID_MODEL_MAX },
-    { ngx_string("destination"), NGX_HYBRID_MODEL_MAX },
-    { ngx_string("from"), NGX_HYBRID_MODEL_MAX },
-    { ngx_string("keep_alive"), 32 }
+    { ngx_string("model"), NGX_HYBRID_MODEL_MAX, ngx_null_string },
+    { ngx_string("name"), NGX_HYBRID_MODEL_MAX, ngx_null_string },
+    { ngx_string("source"), NGX_HYBRID_MODEL_MAX, ngx_null_string },
+    { ngx_string("destination"), NGX_HYBRID_MODEL_MAX, ngx_null_string },
+    { ngx_string("from"), NGX_HYBRID_MODEL_MAX, ngx_null_string },
+    { ngx_string("keep_alive"), 32, ngx_null_string },
+    { ngx_string("tools"), 0, ngx_string("web_") }
 };
 
 

@@ -42,13 +42,14 @@ static void fuzz_demand(ngx_uint_t ok, const char *what);
 
 
 static ngx_hybrid_json_key_t  keys[] = {
-    { ngx_string("model"), 64 },
-    { ngx_string("name"), 32 },
-    { ngx_string("source"), 16 },
-    { ngx_string("destination"), 16 },
-    { ngx_string("from"), 16 },
-    { ngx_string("keep_alive"), 8 },
-    { ngx_string("stream"), 4 }
+    { ngx_string("model"), 64, ngx_null_string },
+    { ngx_string("name"), 32, ngx_null_string },
+    { ngx_string("source"), 16, ngx_null_string },
+    { ngx_string("destination"), 16, ngx_null_string },
+    { ngx_string("from"), 16, ngx_null_string },
+    { ngx_string("keep_alive"), 8, ngx_null_string },
+    { ngx_string("stream"), 4, ngx_null_string },
+    { ngx_string("tools"), 0, ngx_string("web_") }
 };
 
 

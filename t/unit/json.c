@@ -254,9 +254,10 @@ test_render(test_run_t *run, u_char *out)
             }
         }
 
-        if (value->overflow) {
-            *p++ = '+';
-        }
+        *p = '+';
+        p += value->overflow;
+        *p = '!';
+        p += value->found;
     }
 
     if (p == out) {

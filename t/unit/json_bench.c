@@ -44,13 +44,14 @@ static uint32_t  seed = 1;
 
 
 static ngx_hybrid_json_key_t  keys[] = {
-    { ngx_string("model"), 256 },
-    { ngx_string("name"), 256 },
-    { ngx_string("source"), 256 },
-    { ngx_string("destination"), 256 },
-    { ngx_string("from"), 256 },
-    { ngx_string("keep_alive"), 32 },
-    { ngx_string("stream"), 8 }
+    { ngx_string("model"), 256, ngx_null_string },
+    { ngx_string("name"), 256, ngx_null_string },
+    { ngx_string("source"), 256, ngx_null_string },
+    { ngx_string("destination"), 256, ngx_null_string },
+    { ngx_string("from"), 256, ngx_null_string },
+    { ngx_string("keep_alive"), 32, ngx_null_string },
+    { ngx_string("stream"), 8, ngx_null_string },
+    { ngx_string("tools"), 0, ngx_string("web_") }
 };
 
 

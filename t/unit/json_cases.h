@@ -31,17 +31,21 @@ typedef struct {
 
 
 static ngx_hybrid_json_key_t  keys[] = {
-    { ngx_string("model"), 256 },
-    { ngx_string("name"), 256 },
-    { ngx_string("source"), 64 },
-    { ngx_string("destination"), 64 },
-    { ngx_string("from"), 64 },
-    { ngx_string("keep_alive"), 32 },
-    { ngx_string("stream"), 8 }
+    { ngx_string("model"), 256, ngx_null_string },
+    { ngx_string("name"), 256, ngx_null_string },
+    { ngx_string("source"), 64, ngx_null_string },
+    { ngx_string("destination"), 64, ngx_null_string },
+    { ngx_string("from"), 64, ngx_null_string },
+    { ngx_string("keep_alive"), 32, ngx_null_string },
+    { ngx_string("stream"), 8, ngx_null_string },
+    { ngx_string("tools"), 0, ngx_string("web_") }
 };
 
 
-/* name:type[start,end)=text, with "+" for overflow; "-" if none was found */
+/*
+ * name:type[start,end)=text, with "+" for overflow and "!" for a kind that
+ * was found; "-" if there was none of the keys
+ */
 
 static test_case_t  cases[] = {
 
@@ -348,6 +352,53 @@ static test_case_t  cases[] = {
     REFUSE("{\"model\":\"\xc3\"}", UTF8, 11),
     REFUSE("{\"model\xff\":1}", UTF8, 7),
     REFUSE("{\"\xed\xa0\x80\":1}", UTF8, 3),
+
+    /* the kinds of the objects in an array */
+
+    ACCEPT("{\"tools\":[{\"type\":\"web_search\"}]}",
+           "tools:a[9,32)=!"),
+    ACCEPT("{\"tools\":[{\"name\":\"x\",\"type\":\"web_search_20250305\"}]}",
+           "tools:a[9,52)=!"),
+    ACCEPT("{\"tools\":[{\"type\":\"function\"},{\"type\":\"web_fetch\"}]}",
+           "tools:a[9,51)=!"),
+    ACCEPT("{\"tools\":[{\"type\":\"web_\"}]}",
+           "tools:a[9,26)=!"),
+    ACCEPT("{\"tools\":[{\"TyPe\":\"WEB_search\"}]}",
+           "tools:a[9,32)=!"),
+    ACCEPT("{\"tools\":[{\"\\u0074ype\":\"\\u0077eb_search\"}]}",
+           "tools:a[9,42)=!"),
+    ACCEPT("{\"tools\":[{\"type\":\"web_a\",\"type\":\"function\"}]}",
+           "tools:a[9,45)=!"),
+    ACCEPT("{\"tools\":[{\"type\":\"function\",\"type\":\"web_a\"}]}",
+           "tools:a[9,45)=!"),
+    ACCEPT("{\"tools\":[ { \"type\" : \"web_search\" } ]}",
+           "tools:a[9,38)=!"),
+    ACCEPT("{\"tools\":[{\"type\":\"web\"}]}",
+           "tools:a[9,25)="),
+    ACCEPT("{\"tools\":[{\"type\":\"web-search\"}]}",
+           "tools:a[9,32)="),
+    ACCEPT("{\"tools\":[{\"type\":\"function\"}]}",
+           "tools:a[9,30)="),
+    ACCEPT("{\"tools\":[{\"type\":\"function\",\"function\":"
+           "{\"name\":\"web_search\",\"type\":\"web_search\"}}]}",
+           "tools:a[9,83)="),
+    ACCEPT("{\"tools\":[{\"name\":\"web_search\",\"type\":\"custom\"}]}",
+           "tools:a[9,48)="),
+    ACCEPT("{\"tools\":[{\"types\":\"web_search\"}]}",
+           "tools:a[9,33)="),
+    ACCEPT("{\"tools\":[{\"type\":null},{\"type\":1},"
+           "{\"type\":[\"web_\"]},{\"type\":{\"type\":\"web_\"}}]}",
+           "tools:a[9,78)="),
+    ACCEPT("{\"tools\":[{\"type\":-1,\"x\":\"web_\"}]}",
+           "tools:a[9,33)="),
+    ACCEPT("{\"tools\":[[\"type\",\"web_\"],\"web_\",[{\"type\":\"web_\"}]]}",
+           "tools:a[9,51)="),
+    ACCEPT("{\"tools\":[]}",
+           "tools:a[9,11)="),
+    ACCEPT("{\"messages\":[{\"type\":\"web_search\"}],\"tools\":[]}",
+           "tools:a[44,46)="),
+    ACCEPT("{\"other\":[{\"type\":\"web_search\"}]}",
+           "-"),
 
     /* a refused body is refused for what comes first */
 
