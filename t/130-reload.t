@@ -184,5 +184,26 @@ subtest 'a worker is killed' => sub {
     ok($gw->stop, 'ended');
 };
 
+subtest 'streams that outlive QUIT' => sub {
+    my $with = conf("hybrid_redis 127.0.0.1:$redis->{port} timeout=2s;");
+    $redis->command('FLUSHALL');
+
+    my $gw = gateway(workers => 2, http => $with);
+    my $before = $forge->mock('stats')->{requests};
+    my $load = load(rate => 40, count => 6, request => sub {
+        return ($gw, post($client{stream}, stream => 1)) });
+
+    ok(wait_until(sub { $forge->mock('stats')->{requests} == $before + 6 }),
+        'they have begun');
+    ok($gw->stop, 'ended');
+
+    my $rows = $load->results;
+    is_deeply(numbers($rows), { 200 => 6 }, 'to their end');
+
+    my $next = gateway(workers => 1, http => $with);
+    is(counted($next, 'stream', 'ok', 'all'), 6, 'and are counted in Redis');
+    ok($next->stop, 'ended');
+};
+
 all_ended();
 done_testing();

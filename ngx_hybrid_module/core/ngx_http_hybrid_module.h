@@ -40,6 +40,7 @@
 
 typedef struct ngx_http_hybrid_ctx_s      ngx_http_hybrid_ctx_t;
 typedef struct ngx_http_hybrid_lease_s    ngx_http_hybrid_lease_t;
+typedef struct ngx_http_hybrid_flush_s    ngx_http_hybrid_flush_t;
 typedef struct ngx_http_hybrid_backend_s  ngx_http_hybrid_backend_t;
 
 
@@ -171,6 +172,7 @@ typedef struct {
     EVP_MD_CTX                    *digest;
     ngx_hybrid_redis_t            *redis;
     ngx_http_hybrid_lease_t       *leases;    /* one per client */
+    ngx_http_hybrid_flush_t       *flush;
 } ngx_http_hybrid_main_conf_t;
 
 
@@ -435,6 +437,7 @@ ngx_int_t ngx_http_hybrid_lease_init_worker(
 
 void ngx_http_hybrid_stats_log(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx);
+void ngx_http_hybrid_flush_last(ngx_http_hybrid_main_conf_t *hmcf);
 ngx_int_t ngx_http_hybrid_flush_init_worker(
     ngx_http_hybrid_main_conf_t *hmcf, ngx_cycle_t *cycle);
 ngx_int_t ngx_http_hybrid_status_handler(ngx_http_request_t *r);

@@ -2,10 +2,11 @@
 /*
  * Copyright (C) the ngx_hybrid_module authors
  *
- * Once a second the first worker adds what is new in this gateway's series
+ * Once a second one of the workers adds what is new in this gateway's series
  * to those in Redis, in one pipeline.  Numbers are confirmed before they
- * count as sent, and carry a sequence: a lost answer, or Redis away for an
- * hour, neither loses nor doubles anything, and nothing piles up meanwhile.
+ * count as sent, and carry a sequence: a lost answer, Redis away for an hour
+ * or two workers at once neither lose nor double anything, and nothing piles
+ * up meanwhile.
  */
 
 
@@ -43,6 +44,7 @@ struct ngx_http_hybrid_flush_s {
 
 
 static void ngx_http_hybrid_flush_handler(ngx_event_t *ev);
+static ngx_uint_t ngx_http_hybrid_flush_turn(ngx_http_hybrid_flush_t *flush);
 static void ngx_http_hybrid_flush_expire(ngx_http_hybrid_flush_t *flush);
 static ngx_int_t ngx_http_hybrid_flush_series(ngx_http_hybrid_flush_t *flush,
     ngx_uint_t n);
@@ -83,10 +85,6 @@ ngx_http_hybrid_flush_init_worker(ngx_http_hybrid_main_conf_t *hmcf,
     ngx_uint_t                n;
     ngx_http_hybrid_flush_t  *flush;
 
-    if (ngx_worker != 0) {
-        return NGX_OK;
-    }
-
     ngx_hybrid_redis_script_init(&ngx_http_hybrid_flush_script);
 
     flush = ngx_pcalloc(cycle->pool, sizeof(ngx_http_hybrid_flush_t));
@@ -114,7 +112,7 @@ ngx_http_hybrid_flush_init_worker(ngx_http_hybrid_main_conf_t *hmcf,
     flush->timer.log = cycle->log;
     flush->timer.cancelable = 1;
 
-    /* a worker that is just being replaced gets its last answers first */
+    hmcf->flush = flush;
 
     ngx_add_timer(&flush->timer, NGX_HTTP_HYBRID_FLUSH_INTERVAL);
 
@@ -130,14 +128,12 @@ ngx_http_hybrid_flush_handler(ngx_event_t *ev)
     ngx_uint_t            i, n, sent;
     ngx_hybrid_shm_sh_t  *sh;
 
-    if (ngx_exiting || ngx_terminate) {
-        return;
-    }
-
     sh = flush->conf->shm->sh;
     sent = 0;
 
-    if (ngx_hybrid_redis_available(flush->conf->redis)) {
+    if (ngx_http_hybrid_flush_turn(flush)
+        && ngx_hybrid_redis_available(flush->conf->redis))
+    {
 
         /* in turn: those that are left out now are the first ones then */
 
@@ -159,7 +155,52 @@ ngx_http_hybrid_flush_handler(ngx_event_t *ev)
         }
     }
 
+    /* Redis's answers keep a worker that exits a moment longer, this doesn't */
+
+    ev->cancelable = 1;
+
     ngx_add_timer(ev, NGX_HTTP_HYBRID_FLUSH_INTERVAL);
+}
+
+
+/* one worker in each interval, whichever comes first; at its end any */
+
+static ngx_uint_t
+ngx_http_hybrid_flush_turn(ngx_http_hybrid_flush_t *flush)
+{
+    ngx_atomic_t       *due;
+    ngx_atomic_uint_t   old;
+
+    due = &flush->conf->shm->sh->flush_due;
+    old = *due;
+
+    if (!flush->timer.cancelable) {
+        return 1;
+    }
+
+    return (ngx_msec_int_t) (old - ngx_current_msec) <= 0
+           && ngx_atomic_cmp_set(due, old, ngx_current_msec
+                                           + NGX_HTTP_HYBRID_FLUSH_INTERVAL);
+}
+
+
+/*
+ * A request of a worker that exits may be the last one of this gateway: it
+ * would not be counted, as nobody is left for the next interval.
+ */
+
+void
+ngx_http_hybrid_flush_last(ngx_http_hybrid_main_conf_t *hmcf)
+{
+    ngx_http_hybrid_flush_t  *flush;
+
+    flush = hmcf->flush;
+
+    if (flush && flush->timer.cancelable) {
+        ngx_del_timer(&flush->timer);
+        flush->timer.cancelable = 0;
+        ngx_add_timer(&flush->timer, 1);
+    }
 }
 
 
@@ -181,9 +222,11 @@ ngx_http_hybrid_flush_expire(ngx_http_hybrid_flush_t *flush)
 static ngx_int_t
 ngx_http_hybrid_flush_series(ngx_http_hybrid_flush_t *flush, ngx_uint_t n)
 {
+    ngx_shmtx_t               *mutex;
     ngx_hybrid_series_t       *series;
     ngx_http_hybrid_packet_t  *packet;
 
+    mutex = &flush->conf->shm->shpool->mutex;
     series = &flush->conf->shm->sh->series[n];
     packet = &flush->packets[n];
 
@@ -202,11 +245,17 @@ ngx_http_hybrid_flush_series(ngx_http_hybrid_flush_t *flush, ngx_uint_t n)
             return NGX_DECLINED;
         }
 
-        ngx_http_hybrid_flush_mark(&series->packet, &series->now);
+        ngx_shmtx_lock(mutex);
 
-        series->sequence++;
-        ngx_memory_barrier();
-        series->sending = 1;
+        if (!series->sending) {
+            ngx_http_hybrid_flush_mark(&series->packet, &series->now);
+
+            series->sequence++;
+            ngx_memory_barrier();
+            series->sending = 1;
+        }
+
+        ngx_shmtx_unlock(mutex);
     }
 
     packet->flush = flush;
@@ -245,10 +294,14 @@ ngx_http_hybrid_flush_send(ngx_http_hybrid_flush_t *flush,
     u_char                *p;
     ngx_str_t             *argv, *prefix;
     ngx_uint_t             i, t, n;
+    ngx_atomic_uint_t      sequence;
     ngx_hybrid_mark_t     *now, *sent;
     ngx_hybrid_series_t   *series;
 
     series = packet->series;
+    sequence = series->sequence;
+    ngx_memory_barrier();
+
     now = &series->packet;
     sent = &series->sent;
     argv = flush->argv;
@@ -260,7 +313,7 @@ ngx_http_hybrid_flush_send(ngx_http_hybrid_flush_t *flush,
     argv[1].len = sizeof(flush->conf->shm->sh->id);
 
     argv[2].data = p;
-    p = ngx_sprintf(p, "%uA", series->sequence);
+    p = ngx_sprintf(p, "%uA", sequence);
     argv[2].len = p - argv[2].data;
 
     argv[3].data = p;
@@ -289,6 +342,15 @@ ngx_http_hybrid_flush_send(ngx_http_hybrid_flush_t *flush,
         }
     }
 
+    ngx_memory_barrier();
+
+    if (!series->sending || series->sequence != sequence) {
+
+        /* confirmed to another worker, perhaps while we were reading it */
+
+        return NGX_DECLINED;
+    }
+
     if (ngx_hybrid_redis_eval(flush->conf->redis,
                               &ngx_http_hybrid_flush_script, n, argv,
                               ngx_http_hybrid_flush_reply, packet)
@@ -297,7 +359,7 @@ ngx_http_hybrid_flush_send(ngx_http_hybrid_flush_t *flush,
         return NGX_DECLINED;
     }
 
-    packet->sequence = series->sequence;
+    packet->sequence = sequence;
     packet->pending = 1;
 
     return ngx_http_hybrid_series_command(flush->conf, "SADD", &argv[0]);
@@ -350,6 +412,7 @@ ngx_http_hybrid_flush_reply(void *data, redisReply *reply)
 {
     ngx_http_hybrid_packet_t  *packet = data;
 
+    ngx_hybrid_shm_t         *shm;
     ngx_hybrid_series_t      *series;
     ngx_http_hybrid_flush_t  *flush;
 
@@ -379,15 +442,18 @@ ngx_http_hybrid_flush_reply(void *data, redisReply *reply)
 
     flush->refused = 0;
 
-    /* another worker has taken over after a reload, and is further already */
+    shm = flush->conf->shm;
 
-    if (!series->sending || packet->sequence != series->sequence) {
-        return;
+    ngx_shmtx_lock(&shm->shpool->mutex);
+
+    /* else another worker sent the same, and is further already */
+
+    if (series->sending && packet->sequence == series->sequence) {
+        series->sent = series->packet;
+        ngx_memory_barrier();
+        series->sending = 0;
+        shm->sh->flushes++;
     }
 
-    series->sent = series->packet;
-    ngx_memory_barrier();
-    series->sending = 0;
-
-    (void) ngx_atomic_fetch_add(&flush->conf->shm->sh->flushes, 1);
+    ngx_shmtx_unlock(&shm->shpool->mutex);
 }

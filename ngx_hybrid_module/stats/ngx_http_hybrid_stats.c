@@ -59,6 +59,10 @@ ngx_http_hybrid_stats_log(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
     /* last: it tells that there is something to flush */
 
     (void) ngx_atomic_fetch_add(&series->now.counts[outcome], 1);
+
+    if (ngx_exiting) {
+        ngx_http_hybrid_flush_last(ctx->conf);
+    }
 }
 
 

@@ -37,9 +37,6 @@ typedef enum {
 } ngx_http_hybrid_field_e;
 
 
-typedef struct ngx_http_hybrid_flush_s  ngx_http_hybrid_flush_t;
-
-
 /* what is shown: copied from shared memory, or added up from Redis */
 
 typedef struct {
