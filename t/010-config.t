@@ -45,6 +45,12 @@ sub in_backend { "hybrid_backend b { pass http://127.0.0.1:1; $_[0] }" }
 sub credential { in_backend("credential $_[0];") }
 sub in_location { $backend, "location /here { $_[0] }" }
 
+# a location of a gateway with a TLS backend
+sub to_tls {
+    'hybrid_backend b { pass https://127.0.0.1:1; host b; models m; }',
+    "location /here { $_[0] }"
+}
+
 sub later { qq("$_[0]" is not available in this version) }
 
 my $directive = '"%s" directive is duplicate';
@@ -77,6 +83,8 @@ my @refused = (
   => 'hybrid_redis no-such-host.invalid:1;' ],
 [ later('sentinel=main') => 'hybrid_redis 127.0.0.1:1 sentinel=main;' ],
 [ later('cluster') => 'hybrid_redis 127.0.0.1:1 cluster;' ],
+[ 'a password does not belong here: put it into a file and write '
+  . '"password_file="' => 'hybrid_redis 127.0.0.1:1 password=x;' ],
 [ '"username=" needs "password_file="'
   => 'hybrid_redis 127.0.0.1:1 username=u;' ],
 (map { [ qq(invalid parameter "$_") => "hybrid_redis 127.0.0.1:1 '$_';" ] }
@@ -195,7 +203,7 @@ my @refused = (
     '/v1?a=b', '/v%31', '/v1#a', '/v 1', "/v\xe4"),
 [ sprintf($directive, 'pass') => in_backend('pass http://127.0.0.1:2;') ],
 (map { [ qq(invalid host "$_") => in_backend("host '$_';") ] }
-    'a/b', 'a b', 'user@a', "a\xe4"),
+    'a/b', 'a b', 'user@a', "a\xe4", ''),
 [ sprintf($directive, 'host') => in_backend('host a; host b;') ],
 [ 'invalid api "soap", it must be "ollama" or "openai"'
   => in_backend('api soap;') ],
@@ -247,6 +255,29 @@ my @refused = (
     'empty', 'blank', 'lines', 'space', 'control', 'big', '.'),
 [ sprintf($one_line, 'lines') => credential("access $dir/good $dir/lines") ],
 [ sprintf($one_line, 'lines') => credential("header x-key $dir/lines") ],
+
+# proxy_pass
+
+(map { [ 'a backend is "https://", so it must be "proxy_pass https://hybrid" '
+         . 'in location "/here"'
+         => to_tls("hybrid_access token; $_") ] }
+    'proxy_pass http://hybrid;',
+    'proxy_pass http://hybrid; proxy_ssl_verify on;
+     proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;'),
+(map { [ 'a backend is "https://", so it must be "proxy_ssl_verify on" with '
+         . '"proxy_ssl_trusted_certificate" in location "/here"'
+         => to_tls("hybrid_access token; $_") ] }
+    'proxy_pass https://hybrid;',
+    'proxy_pass https://hybrid; proxy_ssl_verify off;'),
+(map { [ qr{https://hybrid" needs "hybrid_access" in location "/here"}
+         => in_location($_) ] }
+    'proxy_pass https://hybrid;', 'proxy_pass http://hybrid;',
+    'hybrid_access off; proxy_pass https://hybrid;'),
+(map { [ 'upstream "hybrid" is the gateway itself: give "pass" the address of '
+         . 'a backend' => "hybrid_backend b { pass $_; }" ] }
+    'http://hybrid', 'https://hybrid/v1', 'http://HYBRID'),
+[ 'backend "b" renames to "n:cloud", which leaves the premises: it needs '
+  . '"egress cloud"' => in_backend('rename m n:cloud;') ],
 
 # hybrid_route
 

@@ -305,10 +305,14 @@ ngx_http_hybrid_backend_host(ngx_conf_t *cf, void *block)
         ch = value[1].data[i];
 
         if (ch <= ' ' || ch >= 0x7f || ch == '/' || ch == '@') {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid host \"%V\"",
-                               &value[1]);
-            return NGX_CONF_ERROR;
+            break;
         }
+    }
+
+    if (i == 0 || i < value[1].len) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid host \"%V\"",
+                           &value[1]);
+        return NGX_CONF_ERROR;
     }
 
     backend->host = value[1];

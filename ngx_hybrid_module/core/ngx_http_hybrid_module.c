@@ -399,9 +399,8 @@ ngx_http_hybrid_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     if (conf->place.file) {
         return ngx_http_hybrid_conf_error_at(cf, &conf->place,
-                                             "%s in location \"%V\", which "
-                                             "has the \"hybrid_access\"",
-                                             fault, &clcf->name);
+                                             "%s in location \"%V\"", fault,
+                                             &clcf->name);
     }
 
     ngx_log_error(NGX_LOG_EMERG, cf->log, 0, "%s in location \"%V\"",
