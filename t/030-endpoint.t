@@ -70,12 +70,14 @@ sub add {
         push @{$row{request}}, $request;
         push @{$row{more_headers}}, headers($who) . ($more // '');
         push @{$row{error_code}}, $code;
+        my ($path) = $request =~ m{^\S+ ([^?\s]+)};
         push @{$row{response_headers}}, "X-Hybrid-Reason: $reason\n"
             . 'X-Hybrid-Backend: '
-            . ($code != 200 || $request =~ $own ? '' : 'b');
+            . ($code != 200 || $request =~ $own ? '' : 'b') . "\nAllow: "
+            . ($code == 405 ? join ', ', @{$endpoint{$path}[1]} : '');
         push @{$row{response_body_like}},
             $answer // ($request =~ /^HEAD/ ? '^$' : $error);
-        $tests += 4;
+        $tests += 5;
     }
 
     push @data, \%row;

@@ -146,6 +146,16 @@ add('HEAD', config => $location,
     response_body => [ '', '' ]);
 $tests += 8;
 
+# nginx's own, before there is a location
+
+add('414', config => "hybrid_access token; $location",
+    request => 'GET /api/version?' . 'x' x 40000, error_code => 414,
+    more_headers => headers('c'),
+    response_headers => "X-Hybrid-Reason: bad_request\n"
+        . 'Content-Type: application/json',
+    response_body => qq({"error":"bad request"}\n));
+$tests += 4;
+
 # the connection goes on after all that nginx keeps it for
 
 add('keepalive', config => $location,

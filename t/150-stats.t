@@ -130,6 +130,18 @@ sub metrics {
     return (\%metric, \@bad);
 }
 
+# of all series
+sub scopes {
+    my ($metric) = @_;
+    my %scopes;
+
+    for my $labels (grep { /\bmodel="/ } map { keys %$_ } values %$metric) {
+        my ($scope) = $labels =~ /\bscope="([^"]*)"/;
+        $scopes{ $scope // "none: $labels" } = 1;
+    }
+    return join ' ', sort keys %scopes;
+}
+
 
 subtest 'outcomes, one by one' => sub {
     my $gw = gateway(workers => 2, http => conf(), server => $protected);
@@ -160,6 +172,11 @@ subtest 'outcomes, one by one' => sub {
     is(ask($gw, 'alice', model => 'llama3:8b')->{status}, 502,
         'backend_error, no answer');
 
+    $forge->mock('behave', { status => 302, times => 1,
+        headers => { Location => '/api/chat' } });
+    is(ask($gw, 'alice', model => 'llama3:8b')->{status}, 302,
+        'backend_error, a redirect');
+
     $forge->mock('behave', { status => 422, times => 1 });
     is(ask($gw, 'alice', model => 'llama3:8b')->{status}, 422,
         'client_error');
@@ -184,7 +201,7 @@ subtest 'outcomes, one by one' => sub {
     my $expect = {
         'alice forge mistral:7b' => 'ok=4',
         'alice anvil mistral:7b' => 'fallbacks=1 ok=1',
-        'alice forge llama3:8b' => 'backend_error=2 broken=1 client_closed=1'
+        'alice forge llama3:8b' => 'backend_error=3 broken=1 client_closed=1'
             . ' client_error=1 ok=1',
         '- - -' => 'unauthorized=2',
         'alice - other' => 'denied=1',
@@ -208,6 +225,7 @@ subtest 'outcomes, one by one' => sub {
     my ($metric, $wrong) = metrics(
         http($gw, 'GET', '/hybrid/metrics')->{body});
     is_deeply($wrong, [], 'metrics parse') or diag(explain($wrong));
+    is(scopes($metric), 'gateway', 'of this gateway');
     my %other;
     for my $labels (keys %{ $metric->{ngx_hybrid_requests_total} }) {
         my %l = $labels =~ /(\w+)="([^"]*)"/g;
@@ -311,7 +329,8 @@ subtest 'times' => sub {
 
     my ($metric, $bad) = metrics(http($gw, 'GET', '/hybrid/metrics')->{body});
     is_deeply($bad, [], 'metrics') or diag(explain($bad));
-    my $labels = 'client="alice",backend="slow",model="mistral:7b"';
+    my $labels = 'client="alice",backend="slow",model="mistral:7b",'
+        . 'scope="gateway"';
     my $bucket = $metric->{ngx_hybrid_request_duration_seconds_bucket};
     is($bucket->{"$labels,le=\"0.2500\""}, 0, 'none within 250 ms');
     is($bucket->{"$labels,le=\"60.0000\""}, 40, 'all within a minute');
@@ -319,6 +338,65 @@ subtest 'times' => sub {
     log_is_clean($gw);
     ok($gw->stop, 'ended');
     ok($slow->stop, 'backend ended');
+};
+
+
+subtest 'whose name is kept when it fails' => sub {
+    my $gw = gateway(workers => 1, http => "hybrid_zone 2m;\n"
+        . $client{alice}{conf} =~ s/models .*;/models *;/r
+        . $client{worker}{conf} =~ s/models .*;/models nothing;/r
+        . "hybrid_backend forge { pass http://127.0.0.1:$forge->{port};"
+        . ' models listed:1b family*; rename alias:1b mistral:7b; }'
+        . 'hybrid_route family* forge; hybrid_route * forge;');
+
+    $forge->mock('behave', { status => 500 });
+    is(ask($gw, 'alice', model => $_)->{status}, 500, $_)
+        for qw(listed:1b Library/LISTED:1b alias:1b family:1b);
+    $forge->mock('behave', { status => 400 });
+    ask($gw, 'alice', model => $_) for qw(listed:1b family:2b);
+    ask($gw, 'alice', model => 'stranger:1b');
+    ask($gw, 'worker', model => $_) for qw(listed:1b alias:1b family:1b);
+    $forge->mock('behave', { times => 0 });
+
+    my $table;
+    wait_until(sub { $table = table($gw->status);
+        $table->{'worker - other'} }, 5);
+    is_deeply($table, {
+        'alice forge listed:1b' => 'backend_error=2 client_error=1',
+        'alice forge alias:1b' => 'backend_error=1',
+        'alice forge other' => 'backend_error=1 client_error=1',
+        'alice - other' => 'denied=1',
+        'worker - listed:1b' => 'denied=1',
+        'worker - alias:1b' => 'denied=1',
+        'worker - other' => 'denied=1',
+    }, 'who is in the configuration, in full') or diag(explain($table));
+
+    log_is_clean($gw);
+    ok($gw->stop, 'ended');
+};
+
+
+subtest 'a page that includes it' => sub {
+    spew(dir() . '/page.html', '<top><!--#include virtual="/hybrid/status" -->'
+        . '<middle><!--#include virtual="/hybrid/metrics" --><bottom>');
+
+    my $gw = gateway(workers => 1,
+        http => conf("hybrid_redis 127.0.0.1:$redis->{port} timeout=1s;"),
+        server => 'location = /page.html { ssi on; root ' . dir() . '; }');
+    wait_until(sub { $gw->status->{redis}{available} });
+    my @workers = $gw->workers;
+
+    for (1 .. 3) {
+        my $answer = raw_http($gw->{port}, "GET /page.html HTTP/1.1\r\n"
+            . "Host: gateway\r\nConnection: close\r\n\r\n", 8);
+        ok($answer->{complete}, 'answered');
+        like($answer->{body}, qr/^<top>\{"version":.*\}\s*
+            <middle>\#\ HELP\ ngx_hybrid.*<bottom>$/xs, 'both are in it');
+    }
+
+    is_deeply([ $gw->workers ], \@workers, 'the same worker');
+    log_is_clean($gw, qr/\[error\].*redis "/);
+    ok($gw->stop, 'ended');
 };
 
 
@@ -364,14 +442,16 @@ subtest 'two gateways' => sub {
         http($gw[0], 'GET', '/hybrid/metrics')->{body});
     is_deeply($bad, [], 'merged metrics') or diag(explain($bad));
     my $labels = 'client="alice",backend="forge",model="mistral:7b"';
-    is($metric->{ngx_hybrid_requests_total}{"$labels,outcome=\"ok\""}, $n,
-        'of both');
-    is($metric->{ngx_hybrid_request_duration_seconds_count}{$labels}, $n,
-        'and their times');
+    my $ok = "$labels,outcome=\"ok\",scope=";
+    is($metric->{ngx_hybrid_requests_total}{"$ok\"all\""}, $n, 'of both');
+    is($metric->{ngx_hybrid_request_duration_seconds_count}
+        {"$labels,scope=\"all\""}, $n, 'and their times');
+    is(scopes($metric), 'all', 'which all lines say');
     ($metric) = metrics(
         http($gw[0], 'GET', '/hybrid/metrics?scope=gateway')->{body});
-    is($metric->{ngx_hybrid_requests_total}{"$labels,outcome=\"ok\""},
-        $own[0], 'of one');
+    is($metric->{ngx_hybrid_requests_total}{"$ok\"gateway\""}, $own[0],
+        'of one');
+    is(scopes($metric), 'gateway', 'which all lines say');
 
     # Redis dies under load, and comes back with its file
 

@@ -23,6 +23,8 @@ typedef struct {
 
 static const ngx_http_hybrid_error_t *ngx_http_hybrid_refusal_error(
     ngx_uint_t status);
+static ngx_uint_t ngx_http_hybrid_refusal_ours(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx);
 static ngx_int_t ngx_http_hybrid_refusal_replace(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx);
 static ngx_int_t ngx_http_hybrid_refusal_retry(ngx_http_request_t *r,
@@ -108,19 +110,17 @@ ngx_int_t
 ngx_http_hybrid_refusal_header(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx)
 {
-    ngx_str_t                    value;
-    ngx_http_hybrid_candidate_t *cand;
-
-    /* where an error_page leads is the operator's, but for another try */
+    ngx_str_t                     value;
+    ngx_http_hybrid_candidate_t  *cand;
 
     if (r->err_status >= NGX_HTTP_BAD_REQUEST
-        && (!r->internal || (ctx->u && ctx->u == r->upstream))
+        && ngx_http_hybrid_refusal_ours(r, ctx)
         && ngx_http_hybrid_refusal_replace(r, ctx) != NGX_OK)
     {
         return NGX_ERROR;
     }
 
-    if (ctx->candidates && ctx->tries) {
+    if (ctx->tries && ngx_http_hybrid_answered(r, ctx)) {
         cand = &ctx->candidates[ctx->current];
 
         if (ngx_http_hybrid_add_header(r, "X-Hybrid-Backend",
@@ -159,6 +159,24 @@ ngx_http_hybrid_refusal_header(ngx_http_request_t *r,
     }
 
     return NGX_OK;
+}
+
+
+/* where an error_page leads is the operator's, but for us refusing again */
+
+static ngx_uint_t
+ngx_http_hybrid_refusal_ours(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
+{
+    ngx_http_hybrid_loc_conf_t  *hlcf;
+
+    if (!r->internal || ngx_http_hybrid_answered(r, ctx)) {
+        return 1;
+    }
+
+    hlcf = ngx_http_get_module_loc_conf(r, ngx_http_hybrid_module);
+
+    return !(hlcf->access & NGX_HTTP_HYBRID_ACCESS_OFF)
+           && ctx->verdict == (ngx_int_t) r->err_status;
 }
 
 
@@ -234,6 +252,7 @@ ngx_http_hybrid_refusal_replace(ngx_http_request_t *r,
 
     ctx->message = text;
     ctx->replace = 1;
+    ctx->replaced = 0;
 
     r->headers_out.status = r->err_status;
     r->headers_out.status_line.len = 0;

@@ -73,6 +73,15 @@ ngx_http_hybrid_create_ctx(ngx_http_request_t *r)
 }
 
 
+/* the request's upstream is ours, and not that of an error_page */
+
+ngx_uint_t
+ngx_http_hybrid_answered(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
+{
+    return ctx->u && ctx->u == r->upstream;
+}
+
+
 /* the client may leave while Redis is being asked */
 
 static void

@@ -205,7 +205,7 @@ ngx_http_hybrid_header_filter(ngx_http_request_t *r)
         }
     }
 
-    if (ctx->u && ctx->u == r->upstream && r->err_status == 0) {
+    if (r->err_status == 0 && ngx_http_hybrid_answered(r, ctx)) {
         ngx_http_hybrid_request_answered(r);
     }
 

@@ -340,6 +340,8 @@ struct ngx_http_hybrid_ctx_s {
 
 ngx_http_hybrid_ctx_t *ngx_http_hybrid_get_ctx(ngx_http_request_t *r);
 ngx_http_hybrid_ctx_t *ngx_http_hybrid_create_ctx(ngx_http_request_t *r);
+ngx_uint_t ngx_http_hybrid_answered(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx);
 void ngx_http_hybrid_suspend(ngx_http_request_t *r);
 void ngx_http_hybrid_resume(ngx_http_request_t *r);
 ngx_int_t ngx_http_hybrid_add_variables(ngx_conf_t *cf);

@@ -80,6 +80,10 @@ ngx_http_hybrid_stats_outcome(ngx_http_request_t *r,
 
     if (ctx->verdict == NGX_OK && ctx->tries) {
 
+        if (!ngx_http_hybrid_answered(r, ctx)) {
+            return ngx_hybrid_outcome_backend_error;
+        }
+
         if (ngx_http_hybrid_stats_broken(r)) {
             return ngx_hybrid_outcome_broken;
         }

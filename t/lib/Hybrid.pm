@@ -50,7 +50,8 @@ package Hybrid;
 #   of conf/hybrid_proxy.conf.  When the text has no server block there is one
 #   with "location / { hybrid_access token; include hybrid_proxy.conf; }".
 #   workers (1), server, location: more text for that server and location;
-#   main: text outside of http{}; ca: file for proxy_ssl_trusted_certificate;
+#   main: text outside of http{}, also a "user" to take the place of root;
+#   ca: file for proxy_ssl_trusted_certificate;
 #   proxy: a sub that changes the copy of hybrid_proxy.conf in $_.
 # start_fails http => TEXT: the error messages of "nginx -t", for a
 #   configuration that is refused; undef when it is accepted.
@@ -481,9 +482,9 @@ sub _configure {
             . "include %PROXY%;\n}\n}\n";
     }
 
-    my $user = $> == 0 ? 'user root;' : '';
     my $workers = $o{workers} || 1;
     my $main = $o{main} // '';
+    my $user = $> == 0 && $main !~ /^\s*user\b/m ? 'user root;' : '';
     my $access = $http =~ /^\s*access_log\b/m ? ''
                  : 'access_log access.log combined;';
     my $base = join "\n", map { "${_}_temp_path tmp_$_;" }
