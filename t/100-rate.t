@@ -19,9 +19,12 @@ my %client = map { $_->{name} => $_ }
     client_block('hourly', 'rate 2r/h burst=1;'),
     client_block('flow', 'rate 40r/s burst=8;'),
     client_block('policy', 'rate 1r/h burst=3;', models => 'mistral:*'),
+    client_block('watch', 'rate 1r/h burst=3;'),
     client_block('free', '');
 
 my $gw = gateway(workers => 4, listen => 'reuseport',
+    server => "location = /status { hybrid_access token;"
+        . " hybrid_status json; }\n",
     http => "hybrid_zone 2m;\n" . join('', map { $_->{conf} } values %client)
         . "upstream forge { zone forge 64k; server 127.0.0.1:$forge->{port};"
         . " keepalive 8; }\n"
@@ -109,6 +112,15 @@ subtest 'who is not known uses nothing up' => sub {
     is(raw_http($gw->{port}, $bad)->{status}, 401, 'refused') for 1 .. 5;
     is_deeply(numbers(at_once('policy', 5)), { 200 => 3, 429 => 2 },
         'the burst is still there');
+};
+
+subtest 'a status page uses nothing up' => sub {
+    my $look = sub { http($gw, 'GET', '/status', $client{watch}{headers}) };
+    is(http($gw, 'GET', '/status')->{status}, 401, 'not for everybody');
+    is($look->()->{status}, 200, 'look') for 1 .. 5;
+    is_deeply(numbers(at_once('watch', 5)), { 200 => 3, 429 => 2 },
+        'the burst is still there');
+    is($look->()->{status}, 200, 'nor does it need anything');
 };
 
 subtest 'kept over a reload' => sub {

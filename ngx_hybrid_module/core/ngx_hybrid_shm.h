@@ -102,6 +102,7 @@ struct ngx_hybrid_shm_client_s {
     ngx_atomic_t               tat;       /* GCRA of this gateway alone */
     ngx_atomic_t               lease;     /* credits from Redis, see lease.c */
     ngx_atomic_t               dry;       /* no credit before, msec */
+    ngx_atomic_t               refused;   /* Redis can't tell the limit */
     ngx_atomic_t               waits;     /* requests that waited for Redis */
     ngx_atomic_t               refills;
     ngx_atomic_t               local;     /* decided without Redis */

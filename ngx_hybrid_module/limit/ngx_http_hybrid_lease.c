@@ -4,8 +4,9 @@
  *
  * Credits are subtracted in Redis before they are used here, so all gateways
  * together never admit more than the limit.  A batch is what the client may
- * use in a tenth of a second, one credit at low rates; the next batch is
- * fetched when half of it is used.  What is not used in a second is lost.
+ * use in a tenth of a second, at most half a burst, one credit at low rates;
+ * the next batch is fetched when half of it is used.  What is not used in a
+ * second is lost.
  */
 
 
@@ -109,7 +110,10 @@ ngx_http_hybrid_lease_init_worker(ngx_http_hybrid_main_conf_t *hmcf,
 
         lease->batch = NGX_HTTP_HYBRID_LEASE_SPAN / clients[i]->interval;
         lease->batch = ngx_max(lease->batch, 1);
-        lease->batch = ngx_min(lease->batch, clients[i]->burst);
+
+        /* nor should one gateway have all of a burst */
+
+        lease->batch = ngx_min(lease->batch, (clients[i]->burst + 1) / 2);
 
         lease->key.len = prefix->len + clients[i]->name.len
                          + sizeof("{}:rate") - 1;
@@ -159,6 +163,23 @@ ngx_http_hybrid_lease_take(ngx_http_hybrid_lease_t *lease, uint64_t *wait)
     }
 
     return 1;
+}
+
+
+ngx_uint_t
+ngx_http_hybrid_lease_holds(ngx_http_hybrid_lease_t *lease)
+{
+    if (!lease->client->shared->refused
+        && !ngx_hybrid_redis_down(lease->conf->redis))
+    {
+        return 1;
+    }
+
+    if (!lease->pending) {
+        (void) ngx_http_hybrid_lease_refill(lease);
+    }
+
+    return 0;
 }
 
 
@@ -318,11 +339,16 @@ ngx_http_hybrid_lease_reply(void *data, redisReply *reply)
                                                  : "unexpected answer");
         }
 
+        if (reply) {
+            lease->client->shared->refused = 1;
+        }
+
         ngx_http_hybrid_lease_lost(lease);
         return;
     }
 
     lease->refused = 0;
+    lease->client->shared->refused = 0;
     n = reply->element[0]->integer;
 
     if (n) {

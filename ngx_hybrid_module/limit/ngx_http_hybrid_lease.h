@@ -40,6 +40,9 @@ struct ngx_http_hybrid_lease_s {
 ngx_uint_t ngx_http_hybrid_lease_take(ngx_http_hybrid_lease_t *lease,
     uint64_t *wait);
 
+/* whether Redis is known to decide; if not it is asked, for those to come */
+ngx_uint_t ngx_http_hybrid_lease_holds(ngx_http_hybrid_lease_t *lease);
+
 /* msec until Redis may have a credit again, 0: ask */
 ngx_msec_t ngx_http_hybrid_lease_dry(ngx_http_hybrid_lease_t *lease);
 

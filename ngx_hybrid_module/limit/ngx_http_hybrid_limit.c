@@ -69,9 +69,9 @@ ngx_http_hybrid_limit_reserve(ngx_http_request_t *r,
 
         /* a Redis that has yet to answer might as well be away */
 
-        return ngx_hybrid_redis_down(ctx->conf->redis)
-               ? ngx_http_hybrid_limit_lost(ctx)
-               : ngx_http_hybrid_limit_refuse(ctx, wait);
+        return ngx_http_hybrid_lease_holds(lease)
+               ? ngx_http_hybrid_limit_refuse(ctx, wait)
+               : ngx_http_hybrid_limit_lost(ctx);
     }
 
     dry = ngx_http_hybrid_lease_dry(lease);

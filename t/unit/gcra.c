@@ -21,6 +21,8 @@ static void test_idle(void);
 static void test_no_interval(void);
 static void test_extremes(void);
 static void test_charge(void);
+static void test_refund(void);
+static void test_limit(void);
 
 
 static struct {
@@ -64,6 +66,8 @@ main(void)
     test_no_interval();
     test_extremes();
     test_charge();
+    test_refund();
+    test_limit();
     test_random();
 
     printf("1..%d\n", (int) tests);
@@ -533,4 +537,135 @@ test_charge(void)
     test_ok(ok, "charged requests count as admitted ones");
     test_ok(deep, "charges never run deep");
     test_ok(back, "charges never run deep after a clock went backwards");
+}
+
+
+static void
+test_refund(void)
+{
+    uint64_t      interval;
+    ngx_uint_t    i, n, j, ok, late, others, burst;
+    ngx_atomic_t  tat, before;
+
+    ok = 1;
+    late = 1;
+    others = 1;
+
+    for (i = 0; i < LIMITS; i++) {
+        interval = limits[i].interval;
+        burst = limits[i].burst;
+
+        /* as many as were given back are admitted again */
+
+        for (n = 0; n <= burst; n += 1 + burst / 5) {
+            tat = 0;
+            (void) test_fill(&tat, START, interval, burst);
+
+            for (j = 0; j < n; j++) {
+                ngx_hybrid_gcra_refund(&tat, interval);
+            }
+
+            ok &= tat == START + (burst - n) * interval
+                  && test_fill(&tat, START, interval, burst) == n;
+        }
+
+        /* taken and given back for ever, the bucket stays as empty */
+
+        tat = 0;
+
+        for (n = 0; n < 1000; n++) {
+            ok &= ngx_hybrid_gcra_take(&tat, START, interval, burst) == 0;
+            ngx_hybrid_gcra_refund(&tat, interval);
+        }
+
+        ok &= tat == START
+              && test_fill(&tat, START, interval, burst) == burst;
+
+        /* later, a bucket that has become empty holds no second burst */
+
+        tat = 0;
+        (void) ngx_hybrid_gcra_take(&tat, START, interval, burst);
+        ngx_hybrid_gcra_refund(&tat, interval);
+
+        late &= test_fill(&tat, START + DAY, interval, burst) == burst;
+
+        /* what others took meanwhile stays taken */
+
+        tat = 0;
+        (void) ngx_hybrid_gcra_take(&tat, START, interval, burst + 1);
+        before = START + interval;
+        (void) ngx_hybrid_gcra_take(&tat, START + 1, interval, burst + 1);
+        ngx_hybrid_gcra_refund(&tat, interval);
+
+        others &= tat == before;
+    }
+
+    test_ok(ok, "what is given back can be taken again");
+    test_ok(late, "and is no second burst later");
+    test_ok(others, "what others took meanwhile stays taken");
+
+    tat = START;
+    ngx_hybrid_gcra_refund(&tat, 0);
+
+    test_ok(tat == START, "interval 0 gives nothing back");
+}
+
+
+static void
+test_limit(void)
+{
+    uint64_t      interval, most;
+    ngx_uint_t    i, n, ok, cut, burst;
+    ngx_atomic_t  tat;
+
+    ok = 1;
+    cut = 1;
+
+    for (i = 0; i < LIMITS; i++) {
+        interval = limits[i].interval;
+        burst = limits[i].burst;
+        most = START + burst * interval;
+
+        /* within the limit nothing changes, the last microsecond included */
+
+        for (n = 0; n <= burst; n += 1 + burst / 5) {
+            tat = START + n * interval;
+            ngx_hybrid_gcra_limit(&tat, START, interval, burst);
+
+            ok &= tat == START + n * interval
+                  && test_fill(&tat, START, interval, burst) == burst - n;
+        }
+
+        tat = most;
+        ngx_hybrid_gcra_limit(&tat, START, interval, burst);
+        ok &= tat == most;
+
+        tat = 0;
+        ngx_hybrid_gcra_limit(&tat, START, interval, burst);
+        ok &= tat == 0;
+
+        /* what is above is cut: the next one comes after an interval */
+
+        tat = most + 1;
+        ngx_hybrid_gcra_limit(&tat, START, interval, burst);
+        cut &= tat == most;
+
+        tat = (uint64_t) -1;
+        ngx_hybrid_gcra_limit(&tat, START, interval, burst);
+        cut &= tat == most
+               && ngx_hybrid_gcra_take(&tat, START, interval, burst)
+                  == interval
+               && ngx_hybrid_gcra_take(&tat, START + interval, interval,
+                                       burst)
+                  == 0;
+    }
+
+    test_ok(ok, "a bucket within its limit stays as it is");
+    test_ok(cut, "one above is cut to a full one");
+
+    tat = (uint64_t) -1;
+    ngx_hybrid_gcra_limit(&tat, START, 0, 1);
+
+    test_ok(tat == START && ngx_hybrid_gcra_take(&tat, START, 0, 1) == 0,
+            "interval 0 leaves nothing to wait for");
 }

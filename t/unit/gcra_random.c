@@ -24,6 +24,7 @@ typedef struct {
 typedef struct {
     ngx_atomic_t          tat;
     ngx_atomic_t          charged;
+    ngx_atomic_t          refunded;
     ngx_atomic_t          admitted;
 } test_shared_t;
 
@@ -36,6 +37,8 @@ static void test_threads(void);
 static uint64_t ref_take(test_bucket_t *b, uint64_t now, uint64_t interval,
     ngx_uint_t burst);
 static void ref_charge(test_bucket_t *b, uint64_t now, uint64_t interval,
+    ngx_uint_t burst);
+static void ref_limit(test_bucket_t *b, uint64_t now, uint64_t interval,
     ngx_uint_t burst);
 
 
@@ -120,6 +123,19 @@ test_reference(void)
                 bad += wait != want;
                 denied += want != 0;
                 admitted += want == 0;
+
+                if (want == 0 && test_rand(10) == 0) {
+                    ngx_hybrid_gcra_refund(&tat, interval);
+                    bucket.level -= interval;
+                }
+            }
+
+            if (test_rand(100) == 0) {
+                interval = 1 + test_rand(test_rand(2) ? 100 : DAY);
+                burst = 1 + test_rand(1000);
+
+                ngx_hybrid_gcra_limit(&tat, now, interval, burst);
+                ref_limit(&bucket, now, interval, burst);
             }
 
             switch (test_rand(8)) {
@@ -160,6 +176,11 @@ test_thread(void *data)
         ngx_hybrid_gcra_charge(&shared->charged, START, 1000, BURST);
     }
 
+    for (i = 0; i < CHARGES; i++) {
+        (void) ngx_hybrid_gcra_take(&shared->refunded, START, 1000, BURST);
+        ngx_hybrid_gcra_refund(&shared->refunded, 1000);
+    }
+
     for (i = 0; i < BURST; i++) {
         if (ngx_hybrid_gcra_take(&shared->tat, START, 1000, BURST) == 0) {
             (void) ngx_atomic_fetch_add(&shared->admitted, 1);
@@ -181,6 +202,7 @@ test_threads(void)
 
     shared.tat = START;
     shared.charged = START;
+    shared.refunded = START;
     shared.admitted = 0;
 
     for (i = 0; i < THREADS; i++) {
@@ -199,6 +221,7 @@ test_threads(void)
             "the burst among threads");
     test_ok(shared.charged == START + THREADS * CHARGES * 1000ULL,
             "charges of threads");
+    test_ok(shared.refunded == START, "threads that give back what they took");
 }
 
 
@@ -234,4 +257,19 @@ ref_charge(test_bucket_t *b, uint64_t now, uint64_t interval,
 
     b->level = ngx_min(level, limit);
     b->last = now;
+}
+
+
+static void
+ref_limit(test_bucket_t *b, uint64_t now, uint64_t interval, ngx_uint_t burst)
+{
+    int64_t  level, limit;
+
+    level = b->level - ((int64_t) now - b->last);
+    limit = (int64_t) burst * interval;
+
+    if (level > limit) {
+        b->level = limit;
+        b->last = now;
+    }
 }
