@@ -5,6 +5,7 @@ use HybridBlocks;
 
 my $id = '0123456789abcdef.access';
 my ($pair, $bearer) = (headers($id), bearer($id));
+my $key = "x-api-key: $id:" . secret($id) . "\n";
 my $wrong = 'not-' . secret($id);
 my ($id_line, $secret_line) = $pair =~ /^(.*\n)(.*\n)/;
 my $long = 'x' x 64;
@@ -34,6 +35,8 @@ my @accepted = (
       => "cf-access-client-id: $id\ncf-access-client-secret: " . secret($id) ],
     [ 'Bearer' => $bearer ],
     [ 'bearer' => $bearer =~ s/Bearer/bearer/r ],
+    [ 'the API key of Anthropic clients' => $key ],
+    [ 'the API key of Gemini clients' => $key =~ s/x-api/X-Goog-Api/r ],
     [ 'a secret with a colon' => bearer('colon', 'a:b') ],
     [ 'the longest' => headers($long, 's' x 256) ],
     [ 'the longest, Bearer' => bearer($long, 's' x 256) ],
@@ -97,9 +100,20 @@ my @refused = (
     [ 'the pair and Basic' => "${pair}Authorization: Basic dTpw\n",
       'two kinds of credentials' ],
     (map { [ "Authorization: $_" => "Authorization: $_\n",
-             'Authorization is not "Bearer <id>:<secret>"' ] }
-        'Basic dTpw', 'Bearer', 'Bearer ', "Bearer $id", "$id:" . secret($id),
+             'Authorization is not "Bearer"' ] }
+        'Basic dTpw', 'Bearer', 'Bearer ', "$id:" . secret($id),
         "Bearer\t$id:" . secret($id), 'Bearer' . "$id:" . secret($id)),
+    [ 'Bearer with the id only' => "Authorization: Bearer $id",
+      'the key is not "<id>:<secret>"' ],
+    [ 'x-api-key with the id only' => "x-api-key: $id",
+      'the key is not "<id>:<secret>"' ],
+    [ 'x-api-key with Bearer' => "x-api-key: Bearer $id:" . secret($id),
+      'wrong id or secret' ],
+    [ 'x-api-key twice' => $key . $key, 'duplicate credentials' ],
+    [ 'two headers for a key' => $key . ($key =~ s/x-api/x-goog-api/r),
+      'duplicate credentials' ],
+    [ 'a key and the pair' => $key . $pair, 'two kinds of credentials' ],
+    [ 'a key and Bearer' => $key . $bearer, 'two kinds of credentials' ],
     [ 'two spaces' => $bearer =~ s/ (?=\d)/  /r, 'wrong id or secret' ],
     [ 'a space in it' => $bearer =~ s/the/ the/r, 'wrong id or secret' ],
     [ 'Bearer, no id' => 'Authorization: Bearer :' . secret($id),

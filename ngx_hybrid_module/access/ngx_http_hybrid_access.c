@@ -176,7 +176,7 @@ ngx_http_hybrid_access_headers(ngx_http_request_t *r,
         ctx->endpoint = ngx_http_hybrid_endpoint_status();
     }
 
-    rc = ngx_http_hybrid_token_identify(r, ctx);
+    rc = ngx_http_hybrid_identify(r, ctx, hlcf->access);
     if (rc != NGX_OK) {
         return rc;
     }

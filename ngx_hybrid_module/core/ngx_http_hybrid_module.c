@@ -540,6 +540,8 @@ ngx_http_hybrid_init_process(ngx_cycle_t *cycle)
         return NGX_ERROR;
     }
 
+    ngx_hybrid_watch_start(&hmcf->watches, cycle);
+
     if (hmcf->redis_conf == NULL) {
         return NGX_OK;
     }

@@ -21,6 +21,8 @@
 #include "ngx_hybrid_json.h"
 #include "ngx_hybrid_model.h"
 #include "ngx_hybrid_shm.h"
+#include "ngx_hybrid_doc.h"
+#include "ngx_hybrid_watch.h"
 #include "ngx_hybrid_redis.h"
 
 
@@ -30,6 +32,8 @@
 
 #define NGX_HTTP_HYBRID_ACCESS_OFF       0x01
 #define NGX_HTTP_HYBRID_ACCESS_TOKEN     0x02
+#define NGX_HTTP_HYBRID_ACCESS_JWT       0x04
+#define NGX_HTTP_HYBRID_ACCESS_MTLS      0x08
 
 #define NGX_HTTP_HYBRID_EGRESS_LOCAL     0x01
 #define NGX_HTTP_HYBRID_EGRESS_CLOUD     0x02
@@ -163,6 +167,7 @@ typedef struct {
     ngx_rbtree_t                   tokens;
     ngx_rbtree_node_t              sentinel;
     ngx_hash_t                     headers;   /* that may travel on */
+    ngx_hybrid_watches_t           watches;   /* files read again on change */
     ngx_http_upstream_srv_conf_t  *upstream;  /* "hybrid" */
     ngx_uint_t                     filters;   /* a location uses us */
 
@@ -275,6 +280,13 @@ struct ngx_http_hybrid_ctx_s {
     const ngx_http_hybrid_endpoint_t  *endpoint;
     ngx_http_hybrid_client_t          *client;
 
+    /* who proved it how, which is what a revocation may name */
+    ngx_uint_t                         auth;       /* ACCESS_* */
+    ngx_str_t                          credential; /* token id, fingerprint */
+    ngx_str_t                          issuer;     /* of a JWT: our name, */
+    ngx_str_t                          subject;    /*   "sub" or common_name, */
+    ngx_str_t                          jti;        /*   may be empty */
+
     /* a refusal: reason is a code, message is for people */
     ngx_int_t                          verdict;
     ngx_str_t                          reason;
@@ -366,8 +378,12 @@ ngx_http_hybrid_dialect_e ngx_http_hybrid_endpoint_dialect(
 
 ngx_int_t ngx_http_hybrid_access_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_hybrid_access_verdict_handler(ngx_http_request_t *r);
-ngx_int_t ngx_http_hybrid_token_identify(ngx_http_request_t *r,
-    ngx_http_hybrid_ctx_t *ctx);
+ngx_int_t ngx_http_hybrid_identify(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, ngx_uint_t access);
+ngx_int_t ngx_http_hybrid_identity_refuse(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, const char *why);
+ngx_int_t ngx_http_hybrid_token_verify(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, ngx_str_t *id, ngx_str_t *secret);
 ngx_int_t ngx_http_hybrid_policy_body(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx);
 ngx_int_t ngx_http_hybrid_policy_model(ngx_http_request_t *r,

@@ -126,8 +126,19 @@ ngx_http_hybrid_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
             break;
 
         case ngx_http_hybrid_var_auth:
-            if (ctx->client) {
+            switch (ctx->auth) {
+
+            case NGX_HTTP_HYBRID_ACCESS_TOKEN:
                 ngx_str_set(&value, "token");
+                break;
+
+            case NGX_HTTP_HYBRID_ACCESS_JWT:
+                ngx_str_set(&value, "jwt");
+                break;
+
+            case NGX_HTTP_HYBRID_ACCESS_MTLS:
+                ngx_str_set(&value, "mtls");
+                break;
             }
 
             break;

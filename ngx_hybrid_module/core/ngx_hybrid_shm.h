@@ -116,6 +116,7 @@ typedef struct {
     uint64_t                   size;
     u_char                     id[16];    /* this gateway's, random hex */
     ngx_hybrid_shm_client_t   *clients;
+    struct ngx_hybrid_doc_s   *docs;
     ngx_atomic_t               flush_due; /* msec */
     ngx_atomic_t               flushes;
     ngx_uint_t                 max;       /* series there is room for */
