@@ -7,6 +7,7 @@
 
 
 #include "ngx_http_hybrid_conf.h"
+#include "ngx_http_hybrid_issuer.h"
 
 
 static ngx_int_t ngx_http_hybrid_log_handler(ngx_http_request_t *r);
@@ -279,6 +280,8 @@ ngx_http_hybrid_create_main_conf(ngx_conf_t *cf)
         || ngx_array_init(&hmcf->backends, cf->pool, 4, sizeof(void *))
            != NGX_OK
         || ngx_array_init(&hmcf->routes, cf->pool, 8, sizeof(void *))
+           != NGX_OK
+        || ngx_array_init(&hmcf->issuers, cf->pool, 2, sizeof(void *))
            != NGX_OK)
     {
         return NULL;
@@ -497,7 +500,7 @@ ngx_http_hybrid_init_zone(ngx_shm_zone_t *zone, void *data)
         ngx_http_hybrid_limit_adopt(clients[i]);
     }
 
-    return NGX_OK;
+    return ngx_http_hybrid_issuer_adopt(hmcf, zone->shm.log);
 }
 
 

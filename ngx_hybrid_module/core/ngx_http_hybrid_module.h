@@ -46,6 +46,7 @@ typedef struct ngx_http_hybrid_ctx_s      ngx_http_hybrid_ctx_t;
 typedef struct ngx_http_hybrid_lease_s    ngx_http_hybrid_lease_t;
 typedef struct ngx_http_hybrid_flush_s    ngx_http_hybrid_flush_t;
 typedef struct ngx_http_hybrid_backend_s  ngx_http_hybrid_backend_t;
+typedef struct ngx_http_hybrid_issuer_s   ngx_http_hybrid_issuer_t;
 
 
 typedef enum {
@@ -164,6 +165,7 @@ typedef struct {
     ngx_array_t                    clients;   /* ngx_http_hybrid_client_t * */
     ngx_array_t                    backends;  /* ngx_http_hybrid_backend_t * */
     ngx_array_t                    routes;    /* ngx_http_hybrid_route_t * */
+    ngx_array_t                    issuers;   /* ngx_http_hybrid_issuer_t * */
     ngx_rbtree_t                   tokens;
     ngx_rbtree_node_t              sentinel;
     ngx_hash_t                     headers;   /* that may travel on */
