@@ -51,7 +51,7 @@ ngx_http_hybrid_token_verify(ngx_http_request_t *r,
     hash = ngx_murmur_hash2(id->data, id->len);
 
     token = (ngx_http_hybrid_token_t *)
-                ngx_str_rbtree_lookup(&hmcf->tokens, id, hash);
+                ngx_str_rbtree_lookup(&hmcf->identities.tokens, id, hash);
 
     if (token == NULL) {
         token = &nobody;
@@ -72,6 +72,8 @@ ngx_http_hybrid_token_verify(ngx_http_request_t *r,
     if (match == NULL) {
         return ngx_http_hybrid_identity_refuse(r, ctx, "wrong id or secret");
     }
+
+    ngx_http_hybrid_client_hold(match->client);
 
     ctx->client = match->client;
     ctx->auth = NGX_HTTP_HYBRID_ACCESS_TOKEN;

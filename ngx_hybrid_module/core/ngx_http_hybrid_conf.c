@@ -203,6 +203,22 @@ ngx_http_hybrid_conf_statement(ngx_conf_t *cf, ngx_command_t *dummy,
 {
     ngx_http_hybrid_block_t  *b = conf;
 
+    ngx_str_t  *value;
+
+    value = cf->args->elts;
+
+    if (cf->args->nelts == 2 && ngx_strcmp(value[0].data, "include") == 0) {
+        return ngx_conf_include(cf, dummy, conf);
+    }
+
+    return ngx_http_hybrid_conf_set(cf, b->statements, b->block);
+}
+
+
+char *
+ngx_http_hybrid_conf_set(ngx_conf_t *cf,
+    ngx_http_hybrid_statement_t *statements, void *block)
+{
     ngx_str_t                    *value;
     ngx_uint_t                    n;
     ngx_http_hybrid_statement_t  *st;
@@ -210,11 +226,7 @@ ngx_http_hybrid_conf_statement(ngx_conf_t *cf, ngx_command_t *dummy,
     value = cf->args->elts;
     n = cf->args->nelts - 1;
 
-    if (n == 1 && ngx_strcmp(value[0].data, "include") == 0) {
-        return ngx_conf_include(cf, dummy, conf);
-    }
-
-    for (st = b->statements; st->name.len; st++) {
+    for (st = statements; st->name.len; st++) {
 
         if (st->name.len != value[0].len
             || ngx_strcmp(st->name.data, value[0].data) != 0)
@@ -229,7 +241,7 @@ ngx_http_hybrid_conf_statement(ngx_conf_t *cf, ngx_command_t *dummy,
             return NGX_CONF_ERROR;
         }
 
-        return st->set(cf, b->block);
+        return st->set(cf, block);
     }
 
     ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "unknown directive \"%V\"",

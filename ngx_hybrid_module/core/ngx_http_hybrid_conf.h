@@ -28,6 +28,10 @@ typedef struct {
 char *ngx_http_hybrid_conf_block(ngx_conf_t *cf,
     ngx_http_hybrid_statement_t *statements, void *block);
 
+/* the statement in cf->args, as in the block */
+char *ngx_http_hybrid_conf_set(ngx_conf_t *cf,
+    ngx_http_hybrid_statement_t *statements, void *block);
+
 /* for a statement that this version only knows by name */
 char *ngx_http_hybrid_conf_later(ngx_conf_t *cf, void *block);
 
@@ -60,6 +64,17 @@ char *ngx_http_hybrid_conf_secret(ngx_conf_t *cf, ngx_str_t *file,
 
 char *ngx_http_hybrid_conf_loss(ngx_conf_t *cf, ngx_str_t *value,
     ngx_http_hybrid_loss_e *loss);
+
+/*
+ * A client, made step by step: also one that is not in a file.  Its
+ * identities go into the given table, and what they clash with is there.
+ */
+ngx_http_hybrid_client_t *ngx_http_hybrid_client_create(ngx_conf_t *cf,
+    ngx_str_t *name, ngx_http_hybrid_identities_t *identities);
+char *ngx_http_hybrid_client_set(ngx_conf_t *cf,
+    ngx_http_hybrid_client_t *client);
+char *ngx_http_hybrid_client_complete(ngx_conf_t *cf,
+    ngx_http_hybrid_client_t *client);
 
 
 #endif /* _NGX_HTTP_HYBRID_CONF_H_INCLUDED_ */

@@ -77,7 +77,7 @@ ngx_http_hybrid_client(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         }
     }
 
-    client = ngx_pcalloc(cf->pool, sizeof(ngx_http_hybrid_client_t));
+    client = ngx_http_hybrid_client_create(cf, &value[1], &hmcf->identities);
     if (client == NULL) {
         return NGX_CONF_ERROR;
     }
@@ -88,18 +88,6 @@ ngx_http_hybrid_client(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     *clients = client;
-
-    client->name = value[1];
-    client->index = hmcf->clients.nelts - 1;
-    ngx_http_hybrid_conf_place(cf, &client->place);
-
-    if (ngx_array_init(&client->models, cf->pool, 4,
-                       sizeof(ngx_hybrid_pattern_t))
-        != NGX_OK)
-    {
-        return NGX_CONF_ERROR;
-    }
-
     hmcf->defined = 1;
 
     rv = ngx_http_hybrid_conf_block(cf, ngx_http_hybrid_client_statements,
@@ -108,6 +96,58 @@ ngx_http_hybrid_client(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return rv;
     }
 
+    return ngx_http_hybrid_client_complete(cf, client);
+}
+
+
+void
+ngx_http_hybrid_identities_init(ngx_http_hybrid_identities_t *identities)
+{
+    ngx_rbtree_init(&identities->tokens, &identities->sentinel,
+                    ngx_str_rbtree_insert_value);
+}
+
+
+ngx_http_hybrid_client_t *
+ngx_http_hybrid_client_create(ngx_conf_t *cf, ngx_str_t *name,
+    ngx_http_hybrid_identities_t *identities)
+{
+    ngx_http_hybrid_client_t  *client;
+
+    client = ngx_pcalloc(cf->pool, sizeof(ngx_http_hybrid_client_t));
+    if (client == NULL) {
+        return NULL;
+    }
+
+    client->name = *name;
+    client->identities = identities;
+    ngx_http_hybrid_conf_place(cf, &client->place);
+
+    if (ngx_array_init(&client->models, cf->pool, 4,
+                       sizeof(ngx_hybrid_pattern_t))
+        != NGX_OK)
+    {
+        return NULL;
+    }
+
+    return client;
+}
+
+
+char *
+ngx_http_hybrid_client_set(ngx_conf_t *cf, ngx_http_hybrid_client_t *client)
+{
+    return ngx_http_hybrid_conf_set(cf, ngx_http_hybrid_client_statements,
+                                    client);
+}
+
+
+/* what only shows when all statements are there */
+
+char *
+ngx_http_hybrid_client_complete(ngx_conf_t *cf,
+    ngx_http_hybrid_client_t *client)
+{
     if (client->verbs == 0) {
         client->verbs = NGX_HTTP_HYBRID_VERB_INFERENCE
                         |NGX_HTTP_HYBRID_VERB_READ;
@@ -238,20 +278,20 @@ static char *
 ngx_http_hybrid_client_token_add(ngx_conf_t *cf,
     ngx_http_hybrid_token_t *token)
 {
-    uint32_t                      hash;
-    ngx_http_hybrid_token_t      *other, *next;
-    ngx_http_hybrid_main_conf_t  *hmcf;
+    uint32_t                  hash;
+    ngx_rbtree_t             *tokens;
+    ngx_http_hybrid_token_t  *other, *next;
 
-    hmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_hybrid_module);
+    tokens = &token->client->identities->tokens;
 
     hash = ngx_murmur_hash2(token->sn.str.data, token->sn.str.len);
 
     other = (ngx_http_hybrid_token_t *)
-                ngx_str_rbtree_lookup(&hmcf->tokens, &token->sn.str, hash);
+                ngx_str_rbtree_lookup(tokens, &token->sn.str, hash);
 
     if (other == NULL) {
         token->sn.node.key = hash;
-        ngx_rbtree_insert(&hmcf->tokens, &token->sn.node);
+        ngx_rbtree_insert(tokens, &token->sn.node);
         return NGX_CONF_OK;
     }
 

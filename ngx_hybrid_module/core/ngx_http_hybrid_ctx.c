@@ -90,6 +90,36 @@ ngx_http_hybrid_ctx_cleanup(void *data)
     ngx_http_hybrid_ctx_t  *ctx = data;
 
     ngx_http_hybrid_limit_detach(ctx);
+
+    if (ctx->client) {
+        ngx_http_hybrid_client_release(ctx->client);
+    }
+}
+
+
+/* a client of the files lives as long as its cycle */
+
+void
+ngx_http_hybrid_client_hold(ngx_http_hybrid_client_t *client)
+{
+    if (client->pool) {
+        client->users++;
+    }
+}
+
+
+void
+ngx_http_hybrid_client_release(ngx_http_hybrid_client_t *client)
+{
+    if (client->pool == NULL || --client->users) {
+        return;
+    }
+
+    if (client->lease) {
+        ngx_http_hybrid_lease_destroy(client->lease);
+    }
+
+    ngx_destroy_pool(client->pool);
 }
 
 

@@ -287,8 +287,7 @@ ngx_http_hybrid_create_main_conf(ngx_conf_t *cf)
         return NULL;
     }
 
-    ngx_rbtree_init(&hmcf->tokens, &hmcf->sentinel,
-                    ngx_str_rbtree_insert_value);
+    ngx_http_hybrid_identities_init(&hmcf->identities);
 
     return hmcf;
 }

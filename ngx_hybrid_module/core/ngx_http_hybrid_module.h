@@ -70,9 +70,18 @@ typedef enum {
 } ngx_http_hybrid_loss_e;
 
 
+/* what clients prove themselves with: of the files, or of one from Redis */
+
+typedef struct {
+    ngx_rbtree_t                   tokens;  /* ngx_http_hybrid_token_t */
+    ngx_rbtree_node_t              sentinel;
+} ngx_http_hybrid_identities_t;
+
+
 typedef struct {
     ngx_str_t                      name;
     ngx_http_hybrid_place_t        place;
+    ngx_http_hybrid_identities_t  *identities;  /* its own are in there */
 
     ngx_array_t                    models;  /* ngx_hybrid_pattern_t */
     ngx_uint_t                     verbs;
@@ -84,8 +93,12 @@ typedef struct {
     ngx_uint_t                     burst;
     ngx_http_hybrid_loss_e         loss;
 
-    ngx_uint_t                     index;   /* in main conf's clients */
     ngx_hybrid_shm_client_t       *shared;
+    ngx_http_hybrid_lease_t       *lease;   /* of this worker, with Redis */
+
+    /* of one from Redis, which goes with its last user; else NULL */
+    ngx_pool_t                    *pool;
+    ngx_uint_t                     users;
 } ngx_http_hybrid_client_t;
 
 
@@ -166,8 +179,7 @@ typedef struct {
     ngx_array_t                    backends;  /* ngx_http_hybrid_backend_t * */
     ngx_array_t                    routes;    /* ngx_http_hybrid_route_t * */
     ngx_array_t                    issuers;   /* ngx_http_hybrid_issuer_t * */
-    ngx_rbtree_t                   tokens;
-    ngx_rbtree_node_t              sentinel;
+    ngx_http_hybrid_identities_t   identities;
     ngx_hash_t                     headers;   /* that may travel on */
     ngx_hybrid_watches_t           watches;   /* files read again on change */
     ngx_http_upstream_srv_conf_t  *upstream;  /* "hybrid" */
@@ -178,7 +190,6 @@ typedef struct {
     EVP_MD                        *sha256;
     EVP_MD_CTX                    *digest;
     ngx_hybrid_redis_t            *redis;
-    ngx_http_hybrid_lease_t       *leases;    /* one per client */
     ngx_http_hybrid_flush_t       *flush;
 } ngx_http_hybrid_main_conf_t;
 
@@ -358,6 +369,10 @@ ngx_uint_t ngx_http_hybrid_answered(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx);
 void ngx_http_hybrid_suspend(ngx_http_request_t *r);
 void ngx_http_hybrid_resume(ngx_http_request_t *r);
+void ngx_http_hybrid_identities_init(
+    ngx_http_hybrid_identities_t *identities);
+void ngx_http_hybrid_client_hold(ngx_http_hybrid_client_t *client);
+void ngx_http_hybrid_client_release(ngx_http_hybrid_client_t *client);
 ngx_int_t ngx_http_hybrid_add_variables(ngx_conf_t *cf);
 
 char *ngx_http_hybrid_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
@@ -452,6 +467,9 @@ ngx_int_t ngx_http_hybrid_limit_reserve(ngx_http_request_t *r,
 void ngx_http_hybrid_limit_detach(ngx_http_hybrid_ctx_t *ctx);
 ngx_int_t ngx_http_hybrid_lease_init_worker(
     ngx_http_hybrid_main_conf_t *hmcf, ngx_cycle_t *cycle);
+ngx_int_t ngx_http_hybrid_lease_create(ngx_http_hybrid_main_conf_t *hmcf,
+    ngx_http_hybrid_client_t *client, ngx_pool_t *pool);
+void ngx_http_hybrid_lease_destroy(ngx_http_hybrid_lease_t *lease);
 
 /* stats */
 

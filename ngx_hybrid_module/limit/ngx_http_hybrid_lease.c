@@ -29,6 +29,8 @@ static void ngx_http_hybrid_lease_add(ngx_hybrid_shm_client_t *shared,
     ngx_uint_t n);
 static ngx_int_t ngx_http_hybrid_lease_refill(ngx_http_hybrid_lease_t *lease);
 static void ngx_http_hybrid_lease_reply(void *data, redisReply *reply);
+static void ngx_http_hybrid_lease_answer(ngx_http_hybrid_lease_t *lease,
+    redisReply *reply);
 static void ngx_http_hybrid_lease_lost(ngx_http_hybrid_lease_t *lease);
 static void ngx_http_hybrid_lease_serve(ngx_http_hybrid_lease_t *lease,
     uint64_t wait);
@@ -74,60 +76,85 @@ ngx_int_t
 ngx_http_hybrid_lease_init_worker(ngx_http_hybrid_main_conf_t *hmcf,
     ngx_cycle_t *cycle)
 {
-    u_char                     *p;
-    ngx_str_t                  *prefix;
     ngx_uint_t                  i;
-    ngx_http_hybrid_lease_t    *lease;
     ngx_http_hybrid_client_t  **clients;
 
     ngx_hybrid_redis_script_init(&ngx_http_hybrid_lease_script);
 
-    hmcf->leases = ngx_pcalloc(cycle->pool, hmcf->clients.nelts
-                                            * sizeof(ngx_http_hybrid_lease_t));
-    if (hmcf->leases == NULL) {
-        return NGX_ERROR;
-    }
-
     clients = hmcf->clients.elts;
-    prefix = &hmcf->redis_conf->prefix;
 
     for (i = 0; i < hmcf->clients.nelts; i++) {
-
-        lease = &hmcf->leases[i];
-        lease->conf = hmcf;
-        lease->client = clients[i];
-
-        ngx_queue_init(&lease->waiters);
-
-        lease->late.handler = ngx_http_hybrid_lease_late;
-        lease->late.data = lease;
-        lease->late.log = cycle->log;
-        lease->late.cancelable = 1;
-
-        if (clients[i]->interval == 0) {
-            continue;
-        }
-
-        lease->batch = NGX_HTTP_HYBRID_LEASE_SPAN / clients[i]->interval;
-        lease->batch = ngx_max(lease->batch, 1);
-
-        /* nor should one gateway have all of a burst */
-
-        lease->batch = ngx_min(lease->batch, (clients[i]->burst + 1) / 2);
-
-        lease->key.len = prefix->len + clients[i]->name.len
-                         + sizeof("{}:rate") - 1;
-
-        p = ngx_pnalloc(cycle->pool, lease->key.len);
-        if (p == NULL) {
+        if (ngx_http_hybrid_lease_create(hmcf, clients[i], cycle->pool)
+            != NGX_OK)
+        {
             return NGX_ERROR;
         }
-
-        lease->key.data = p;
-        ngx_sprintf(p, "%V{%V}:rate", prefix, &clients[i]->name);
     }
 
     return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_hybrid_lease_create(ngx_http_hybrid_main_conf_t *hmcf,
+    ngx_http_hybrid_client_t *client, ngx_pool_t *pool)
+{
+    u_char                   *p;
+    ngx_str_t                *prefix;
+    ngx_http_hybrid_lease_t  *lease;
+
+    if (client->interval == 0) {
+        return NGX_OK;
+    }
+
+    prefix = &hmcf->redis_conf->prefix;
+
+    lease = ngx_pcalloc(pool, sizeof(ngx_http_hybrid_lease_t));
+    if (lease == NULL) {
+        return NGX_ERROR;
+    }
+
+    lease->key.len = prefix->len + client->name.len + sizeof("{}:rate") - 1;
+
+    p = ngx_pnalloc(pool, lease->key.len);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    lease->key.data = p;
+    ngx_sprintf(p, "%V{%V}:rate", prefix, &client->name);
+
+    lease->conf = hmcf;
+    lease->client = client;
+
+    ngx_queue_init(&lease->waiters);
+
+    lease->late.handler = ngx_http_hybrid_lease_late;
+    lease->late.data = lease;
+    lease->late.log = ngx_cycle->log;
+    lease->late.cancelable = 1;
+
+    lease->batch = NGX_HTTP_HYBRID_LEASE_SPAN / client->interval;
+    lease->batch = ngx_max(lease->batch, 1);
+
+    /* nor should one gateway have all of a burst */
+
+    lease->batch = ngx_min(lease->batch, (client->burst + 1) / 2);
+
+    client->lease = lease;
+
+    return NGX_OK;
+}
+
+
+/* a request that waits, and a question under way, keep the client */
+
+void
+ngx_http_hybrid_lease_destroy(ngx_http_hybrid_lease_t *lease)
+{
+    if (lease->late.timer_set) {
+        ngx_del_timer(&lease->late);
+    }
 }
 
 
@@ -306,6 +333,7 @@ ngx_http_hybrid_lease_refill(ngx_http_hybrid_lease_t *lease)
     }
 
     lease->pending = 1;
+    ngx_http_hybrid_client_hold(client);
 
     (void) ngx_atomic_fetch_add(&client->shared->refills, 1);
 
@@ -318,9 +346,25 @@ ngx_http_hybrid_lease_reply(void *data, redisReply *reply)
 {
     ngx_http_hybrid_lease_t  *lease = data;
 
-    uint64_t  n, wait;
+    ngx_http_hybrid_client_t  *client;
+
+    client = lease->client;
 
     lease->pending = 0;
+
+    ngx_http_hybrid_lease_answer(lease, reply);
+
+    /* last: the lease may go with it */
+
+    ngx_http_hybrid_client_release(client);
+}
+
+
+static void
+ngx_http_hybrid_lease_answer(ngx_http_hybrid_lease_t *lease,
+    redisReply *reply)
+{
+    uint64_t  n, wait;
 
     if (reply == NULL
         || reply->type != REDIS_REPLY_ARRAY

@@ -59,7 +59,7 @@ ngx_http_hybrid_limit_reserve(ngx_http_request_t *r,
         return ngx_http_hybrid_limit_lost(ctx);
     }
 
-    lease = &ctx->conf->leases[client->index];
+    lease = client->lease;
 
     if (ngx_http_hybrid_lease_take(lease, &wait)) {
         return NGX_OK;
