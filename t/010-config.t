@@ -177,8 +177,29 @@ my @refused = (
 [ 'invalid parameter "nodelay"' => in_client('rate 1r/s nodelay;') ],
 [ sprintf($directive, 'rate') => in_client('rate 1r/s; rate 1r/s;') ],
 
+[ sprintf($directive, 'options')
+  => in_client('options num_ctx=1; options num_gpu=1;') ],
+(map { [ qq(invalid option "$_->[0]": $_->[1])
+         => in_client("options $_->[0];") ] }
+    [ 'num_ctx', 'write it as "num_ctx=8192" or "num_ctx=any"' ],
+    (map { [ $_, 'no option of this name can be bounded' ] }
+        'temperature=1', 'NUM_CTX=1', 'num_ct=1', 'num_ctxx=1', '=1',
+        'models=1'),
+    (map { [ "num_ctx=$_", 'it must be 1 to 2147483647, or "any"' ] }
+        '0', '-1', '', '1.5', '1k', '2147483648', 'all', 'Any', '1='),
+    (map { [ "num_gpu=$_", 'it must be 0 to 2147483647, or "any"' ] }
+        '-1', ''),
+    (map { [ "keep_alive=$_", 'it must be 1s to 365d, or "any"' ] }
+        '0', '-1', '', 'soon', '366d', '500ms', '1.5m'),
+    [ 'use_mmap=1', 'it is no number, and can only be "any"' ],
+    [ 'numa=true', 'it is no number, and can only be "any"' ]),
+[ 'invalid option "num_ctx=2": it is given twice'
+  => in_client('options num_ctx=1 num_ctx=2;') ],
+[ 'invalid option "keep_alive=1m": it is given twice'
+  => in_client('options keep_alive=any num_ctx=2 keep_alive=1m;') ],
+
 (map { [ later($_->[0]) => in_client("$_->[0] $_->[1];") ] }
-    [ jwt => 'access sub=x' ], [ cert => 'san=x' ], [ options => 'num_ctx=1' ],
+    [ jwt => 'access sub=x' ], [ cert => 'san=x' ],
     [ tokens => '200k/m' ], [ concurrency => '8' ], [ budget => '5.00/d' ],
     [ queue => '64 timeout=30s' ], [ weight => '2' ]),
 
@@ -330,7 +351,7 @@ my @refused = (
 [ 'unknown directive "colour"' => in_backend('colour blue;') ],
 [ 'unexpected "{"' => in_client('models { }') ],
 (map { [ sprintf($arguments, $_) => in_client("$_;") ] }
-    'models', 'verbs', 'egress', 'rate', 'token'),
+    'models', 'verbs', 'egress', 'rate', 'token', 'options'),
 (map { [ sprintf($arguments, $_) => in_backend("$_;") ] }
     'pass', 'host', 'api', 'egress', 'models', 'rename', 'credential'),
 [ sprintf($arguments, 'token') => in_client("token a $sha until=x more;") ],

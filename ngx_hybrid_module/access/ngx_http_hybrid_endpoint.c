@@ -42,6 +42,10 @@ static const ngx_http_hybrid_endpoint_t  ngx_http_hybrid_endpoints[] = {
       NGX_HTTP_HYBRID_VERB_INFERENCE, ngx_http_hybrid_model_body,
       ngx_http_hybrid_dialect_anthropic },
 
+    { NGX_HTTP_POST, ngx_string("/v1/messages/count_tokens"),
+      NGX_HTTP_HYBRID_VERB_INFERENCE, ngx_http_hybrid_model_body,
+      ngx_http_hybrid_dialect_anthropic },
+
     ngx_http_hybrid_ollama(NGX_HTTP_HYBRID_READ_METHODS, "/", READ, none),
     ngx_http_hybrid_ollama(NGX_HTTP_HYBRID_READ_METHODS, "/api/version", READ,
                            none),

@@ -10,18 +10,16 @@
 #include "ngx_http_hybrid_module.h"
 
 
-/* a day, in seconds */
-#define NGX_HTTP_HYBRID_KEEP_ALIVE_MAX  86400
-
-
+static ngx_int_t ngx_http_hybrid_policy_create(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx);
+static ngx_uint_t ngx_http_hybrid_policy_given(ngx_http_hybrid_ctx_t *ctx,
+    ngx_uint_t key);
 static ngx_int_t ngx_http_hybrid_policy_syntax(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_hybrid_json_t *js);
 static ngx_int_t ngx_http_hybrid_policy_name(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_uint_t key, ngx_hybrid_model_t *model);
 static ngx_int_t ngx_http_hybrid_policy_second(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_uint_t key);
-static ngx_uint_t ngx_http_hybrid_policy_keep_alive(
-    ngx_hybrid_json_value_t *value);
 
 
 /* reads the model's name, and what else the policy needs, from the body */
@@ -72,6 +70,10 @@ ngx_http_hybrid_policy_body(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
             key = NGX_HTTP_HYBRID_KEY_NAME;
         }
 
+        if (ngx_http_hybrid_policy_create(r, ctx) != NGX_OK) {
+            return ctx->verdict;
+        }
+
         if (values[NGX_HTTP_HYBRID_KEY_FROM].type
             && ngx_http_hybrid_policy_second(r, ctx,
                                              NGX_HTTP_HYBRID_KEY_FROM)
@@ -92,31 +94,64 @@ ngx_http_hybrid_policy_body(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
         return ctx->verdict;
     }
 
-    /* the machine itself would ask the web, and tell it of the prompt */
+    /* the machine itself would ask others, and tell them of the prompt */
 
-    if (values[NGX_HTTP_HYBRID_KEY_TOOLS].found
+    if ((values[NGX_HTTP_HYBRID_KEY_TOOLS].found
+         || ngx_http_hybrid_policy_given(ctx, NGX_HTTP_HYBRID_KEY_WEB_SEARCH)
+         || ngx_http_hybrid_policy_given(ctx,
+                                         NGX_HTTP_HYBRID_KEY_MCP_SERVERS))
         && !(ctx->client->egress & NGX_HTTP_HYBRID_EGRESS_CLOUD))
     {
         return ngx_http_hybrid_refuse(ctx, NGX_HTTP_FORBIDDEN, "egress",
                                       "this client's requests may not search "
-                                      "the web");
+                                      "the web or call other servers");
     }
 
-    /*
-     * Zero unloads the model for everybody, a negative or very long time
-     * pins it: weapons against the other clients of the machine.
-     */
+    return ngx_http_hybrid_options_check(r, ctx);
+}
 
-    if (!(ctx->client->verbs & NGX_HTTP_HYBRID_VERB_ADMIN)
-        && ngx_http_hybrid_policy_keep_alive(
-                                     &values[NGX_HTTP_HYBRID_KEY_KEEP_ALIVE]))
+
+/* what a create can name a model or a machine by, besides "from" */
+
+static ngx_int_t
+ngx_http_hybrid_policy_create(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx)
+{
+    if (ngx_http_hybrid_policy_given(ctx, NGX_HTTP_HYBRID_KEY_REMOTE_HOST)
+        && !(ctx->client->egress & NGX_HTTP_HYBRID_EGRESS_CLOUD))
     {
-        return ngx_http_hybrid_refuse(ctx, NGX_HTTP_FORBIDDEN, "keep_alive",
-                                      "this client may not unload or pin a "
-                                      "model with keep_alive");
+        return ngx_http_hybrid_refuse(ctx, NGX_HTTP_FORBIDDEN, "egress",
+                                      "this client may not make a model that "
+                                      "leaves the premises");
+    }
+
+    /* of older versions: text with a FROM in it, or a file of the machine */
+
+    if (ngx_http_hybrid_policy_given(ctx, NGX_HTTP_HYBRID_KEY_MODELFILE)
+        || (ctx->endpoint->verb == NGX_HTTP_HYBRID_VERB_ADMIN
+            && ngx_http_hybrid_policy_given(ctx, NGX_HTTP_HYBRID_KEY_PATH)))
+    {
+        return ngx_http_hybrid_refuse(ctx, NGX_HTTP_FORBIDDEN, "model_denied",
+                                      "a model may be made only with from "
+                                      "or files");
     }
 
     return NGX_OK;
+}
+
+
+/* neither absent, nor null or empty, which is the same to Go */
+
+static ngx_uint_t
+ngx_http_hybrid_policy_given(ngx_http_hybrid_ctx_t *ctx, ngx_uint_t key)
+{
+    ngx_hybrid_json_value_t  *value;
+
+    value = &ctx->body->values[key];
+
+    return value->type != NGX_HYBRID_JSON_T_ABSENT
+           && value->type != NGX_HYBRID_JSON_T_NULL
+           && (value->type != NGX_HYBRID_JSON_T_STRING || value->len);
 }
 
 
@@ -229,6 +264,18 @@ ngx_http_hybrid_policy_model(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
 }
 
 
+/*
+ * Would the prompt leave the premises wherever the model is asked for?  So
+ * far only a name tells; a catalogue may know of models that are remote.
+ */
+
+ngx_uint_t
+ngx_http_hybrid_policy_cloud(ngx_hybrid_model_t *model)
+{
+    return model->cloud;
+}
+
+
 ngx_uint_t
 ngx_http_hybrid_policy_may_use(ngx_http_hybrid_client_t *client,
     ngx_hybrid_model_t *model)
@@ -236,7 +283,9 @@ ngx_http_hybrid_policy_may_use(ngx_http_hybrid_client_t *client,
     ngx_uint_t             i;
     ngx_hybrid_pattern_t  *patterns;
 
-    if (model->cloud && !(client->egress & NGX_HTTP_HYBRID_EGRESS_CLOUD)) {
+    if (ngx_http_hybrid_policy_cloud(model)
+        && !(client->egress & NGX_HTTP_HYBRID_EGRESS_CLOUD))
+    {
         return 0;
     }
 
@@ -257,78 +306,4 @@ ngx_http_hybrid_policy_egress(ngx_http_hybrid_client_t *client,
     ngx_http_hybrid_backend_t *backend)
 {
     return (client->egress & backend->egress) != 0;
-}
-
-
-/*
- * Go reads a number as seconds and a string with time.ParseDuration().  What
- * is harmless is a plain number of hours, minutes or seconds, from a second
- * to a day; all else is refused, also what Go would not understand.
- */
-
-static ngx_uint_t
-ngx_http_hybrid_policy_keep_alive(ngx_hybrid_json_value_t *value)
-{
-    u_char      *p, *last, *digits;
-    ngx_int_t    n;
-    ngx_uint_t   seconds, unit;
-
-    if (value->type != NGX_HYBRID_JSON_T_NUMBER
-        && value->type != NGX_HYBRID_JSON_T_STRING)
-    {
-        /* absent or null, or of a type that is an error to Ollama */
-
-        return 0;
-    }
-
-    p = value->data;
-    last = p + value->len;
-    seconds = 0;
-
-    if (value->overflow || p == last) {
-        return 1;
-    }
-
-    while (p < last) {
-        digits = p;
-
-        while (p < last && *p >= '0' && *p <= '9') {
-            p++;
-        }
-
-        n = ngx_atoi(digits, p - digits);
-
-        if (n == NGX_ERROR || n > NGX_HTTP_HYBRID_KEEP_ALIVE_MAX) {
-            return 1;
-        }
-
-        /* a fraction changes less than a unit, and no unit is a trifle */
-
-        if (p < last && *p == '.') {
-            for (p++; p < last && *p >= '0' && *p <= '9'; p++) {
-                /* void */
-            }
-        }
-
-        unit = 1;
-
-        if (value->type == NGX_HYBRID_JSON_T_STRING) {
-
-            if (p == last || (*p != 'h' && *p != 'm' && *p != 's')
-                || (*p == 'm' && p + 1 < last && p[1] == 's'))
-            {
-                return 1;
-            }
-
-            unit = (*p == 'h') ? 3600 : (*p == 'm') ? 60 : 1;
-            p++;
-
-        } else if (p < last) {
-            return 1;
-        }
-
-        seconds += n * unit;
-    }
-
-    return seconds == 0 || seconds > NGX_HTTP_HYBRID_KEEP_ALIVE_MAX;
 }

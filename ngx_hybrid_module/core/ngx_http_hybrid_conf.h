@@ -62,6 +62,9 @@ u_char *ngx_http_hybrid_conf_option(ngx_str_t *arg, const char *name,
 char *ngx_http_hybrid_conf_secret(ngx_conf_t *cf, ngx_str_t *file,
     ngx_str_t *secret);
 
+/* "options" of hybrid_client */
+char *ngx_http_hybrid_conf_options(ngx_conf_t *cf, void *block);
+
 char *ngx_http_hybrid_conf_loss(ngx_conf_t *cf, ngx_str_t *value,
     ngx_http_hybrid_loss_e *loss);
 

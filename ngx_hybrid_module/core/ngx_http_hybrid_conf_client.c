@@ -32,7 +32,7 @@ static ngx_http_hybrid_statement_t  ngx_http_hybrid_client_statements[] = {
       ngx_http_hybrid_client_models },
     { ngx_string("verbs"), 1, 3, ngx_http_hybrid_client_verbs },
     { ngx_string("options"), 1, NGX_HTTP_HYBRID_MANY,
-      ngx_http_hybrid_conf_later },
+      ngx_http_hybrid_conf_options },
     { ngx_string("egress"), 1, 1, ngx_http_hybrid_client_egress },
     { ngx_string("rate"), 1, 3, ngx_http_hybrid_client_rate },
     { ngx_string("tokens"), 1, 3, ngx_http_hybrid_conf_later },

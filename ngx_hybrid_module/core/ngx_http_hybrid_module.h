@@ -78,12 +78,29 @@ typedef struct {
 } ngx_http_hybrid_identities_t;
 
 
+/*
+ * Members of Ollama's "options" that a client's "options" line bounds, in the
+ * order of their keys, see core/ngx_http_hybrid_conf_options.c.
+ */
+
+#define NGX_HTTP_HYBRID_OPTIONS          17
+
+#define NGX_HTTP_HYBRID_OPTION_NONE      -2    /* not on the line */
+#define NGX_HTTP_HYBRID_OPTION_ANY       -1
+
+typedef struct {
+    int64_t                        keep_alive;  /* seconds */
+    int64_t                        limits[NGX_HTTP_HYBRID_OPTIONS];
+} ngx_http_hybrid_options_t;
+
+
 typedef struct {
     ngx_str_t                      name;
     ngx_http_hybrid_place_t        place;
     ngx_http_hybrid_identities_t  *identities;  /* its own are in there */
 
     ngx_array_t                    models;  /* ngx_hybrid_pattern_t */
+    ngx_http_hybrid_options_t     *options; /* NULL without such a line */
     ngx_uint_t                     verbs;
     ngx_uint_t                     egress;
     ngx_uint_t                     ntokens;
@@ -264,15 +281,22 @@ typedef struct {
 #define NGX_HTTP_HYBRID_KEY_FROM         4
 #define NGX_HTTP_HYBRID_KEY_KEEP_ALIVE   5
 #define NGX_HTTP_HYBRID_KEY_TOOLS        6
-#define NGX_HTTP_HYBRID_KEYS             7
+#define NGX_HTTP_HYBRID_KEY_OPTIONS      7
+#define NGX_HTTP_HYBRID_KEY_REMOTE_HOST  8
+#define NGX_HTTP_HYBRID_KEY_MODELFILE    9
+#define NGX_HTTP_HYBRID_KEY_PATH         10
+#define NGX_HTTP_HYBRID_KEY_WEB_SEARCH   11
+#define NGX_HTTP_HYBRID_KEY_MCP_SERVERS  12
+#define NGX_HTTP_HYBRID_KEYS             13
 
-/* two names in full, as in a copy, and some words */
-#define NGX_HTTP_HYBRID_ARENA            (2 * NGX_HYBRID_MODEL_MAX + 64)
+/* two names in full, as in a copy, and the options */
+#define NGX_HTTP_HYBRID_ARENA            (2 * NGX_HYBRID_MODEL_MAX + 256)
 
 
 typedef struct {
     ngx_hybrid_json_t              json;
-    ngx_hybrid_json_value_t        values[NGX_HTTP_HYBRID_KEYS];
+    ngx_hybrid_json_value_t        values[NGX_HTTP_HYBRID_KEYS
+                                          + NGX_HTTP_HYBRID_OPTIONS];
     u_char                         arena[NGX_HTTP_HYBRID_ARENA];
 } ngx_http_hybrid_body_t;
 
@@ -385,6 +409,12 @@ char *ngx_http_hybrid_access(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_hybrid_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_hybrid_later(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 
+extern ngx_hybrid_json_key_t  ngx_http_hybrid_option_keys[];
+ngx_uint_t ngx_http_hybrid_option_loads(ngx_uint_t option);
+ngx_http_hybrid_options_t *ngx_http_hybrid_options_create(ngx_pool_t *pool);
+const char *ngx_http_hybrid_options_add(ngx_http_hybrid_options_t *options,
+    ngx_str_t *arg);
+
 /* access */
 
 const ngx_http_hybrid_endpoint_t *ngx_http_hybrid_endpoint_find(
@@ -405,10 +435,13 @@ ngx_int_t ngx_http_hybrid_policy_body(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx);
 ngx_int_t ngx_http_hybrid_policy_model(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx);
+ngx_uint_t ngx_http_hybrid_policy_cloud(ngx_hybrid_model_t *model);
 ngx_uint_t ngx_http_hybrid_policy_may_use(ngx_http_hybrid_client_t *client,
     ngx_hybrid_model_t *model);
 ngx_uint_t ngx_http_hybrid_policy_egress(ngx_http_hybrid_client_t *client,
     ngx_http_hybrid_backend_t *backend);
+ngx_int_t ngx_http_hybrid_options_check(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx);
 
 ngx_int_t ngx_http_hybrid_refuse(ngx_http_hybrid_ctx_t *ctx, ngx_int_t status,
     const char *reason, const char *message);

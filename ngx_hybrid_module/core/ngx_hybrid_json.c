@@ -24,19 +24,8 @@ static u_char *ngx_hybrid_json_begin_value(ngx_hybrid_json_t *js, u_char *p,
     u_char *last);
 static void ngx_hybrid_json_keep(ngx_hybrid_json_t *js,
     ngx_hybrid_json_type_e type, u_char *p);
-static void ngx_hybrid_json_item_key(ngx_hybrid_json_t *js, u_char *key,
-    size_t len);
-static void ngx_hybrid_json_item_type(ngx_hybrid_json_t *js,
-    ngx_hybrid_json_type_e type);
-static void ngx_hybrid_json_item_end(ngx_hybrid_json_t *js);
 static u_char *ngx_hybrid_json_slow_key(ngx_hybrid_json_t *js, u_char *p,
     u_char *last);
-static ngx_inline ngx_uint_t ngx_hybrid_json_folds(ngx_str_t *name,
-    u_char *key, size_t len);
-
-
-/* depth of the keys of an object in an array at the top */
-#define NGX_HYBRID_JSON_ITEM  3
 
 
 static const char  *ngx_hybrid_json_reasons[] = {
@@ -61,34 +50,35 @@ ngx_int_t
 ngx_hybrid_json_init(ngx_hybrid_json_t *js, ngx_hybrid_json_key_t *keys,
     ngx_uint_t n, ngx_hybrid_json_value_t *values, u_char *arena, size_t size)
 {
-    uint32_t    first;
-    ngx_uint_t  i;
+    ngx_uint_t  i, total;
 
-    if (n > NGX_HYBRID_JSON_KEYS) {
+    if (ngx_hybrid_json_check(keys, n) != NGX_OK) {
         return NGX_ERROR;
     }
 
-    first = 0;
+    total = n;
 
     for (i = 0; i < n; i++) {
-        if (keys[i].name.len == 0
-            || keys[i].name.len > NGX_HYBRID_JSON_NAME
-            || keys[i].kind.len > NGX_HYBRID_JSON_NAME
-            || keys[i].size > NGX_HYBRID_JSON_SIZE)
+
+        if (ngx_hybrid_json_check(keys[i].members, keys[i].nmembers)
+            != NGX_OK)
         {
             return NGX_ERROR;
         }
 
-        first |= ngx_hybrid_json_letter(keys[i].name.data[0]);
-        ngx_memzero(&values[i], sizeof(ngx_hybrid_json_value_t));
+        total += keys[i].nmembers;
     }
 
+    if (total > NGX_HYBRID_JSON_KEYS) {
+        return NGX_ERROR;
+    }
+
+    ngx_memzero(values, total * sizeof(ngx_hybrid_json_value_t));
     ngx_memzero(js, offsetof(ngx_hybrid_json_t, key));
 
-    js->keys = keys;
-    js->first = first;
-    js->nkeys = (u_char) n;
-    js->values = values;
+    ngx_hybrid_json_use(&js->table, keys, n, values);
+    js->table.depth = 1;
+
     js->arena = arena;
     js->arena_end = arena + size;
 
@@ -242,7 +232,7 @@ key:
 
     /* most keys are plain and whole in the piece: no copy */
 
-    if (js->depth == 1 && !ngx_hybrid_json_other(js, key)
+    if (js->depth == js->table.depth && !ngx_hybrid_json_other(js, key)
         && ngx_hybrid_json_end_key(js, key, p - key) != NGX_OK)
     {
         return ngx_hybrid_json_fail(js, NGX_HYBRID_JSON_AMBIGUOUS, p);
@@ -346,7 +336,7 @@ done:
 static ngx_inline ngx_uint_t
 ngx_hybrid_json_other(ngx_hybrid_json_t *js, u_char *key)
 {
-    return *key < 0x80 && !(js->first & ngx_hybrid_json_letter(*key));
+    return *key < 0x80 && !(js->table.first & ngx_hybrid_json_letter(*key));
 }
 
 
@@ -374,6 +364,10 @@ ngx_hybrid_json_open(ngx_hybrid_json_t *js, u_char *p)
 
     js->depth++;
 
+    if (js->value && js->table.depth == 1 && !js->array) {
+        ngx_hybrid_json_enter(js);
+    }
+
     return p + 1;
 }
 
@@ -386,6 +380,10 @@ ngx_hybrid_json_close(ngx_hybrid_json_t *js, u_char *p)
     if (--js->depth == 0) {
         js->state = sw_done;
         return p + 1;
+    }
+
+    if (js->depth < js->table.depth) {
+        ngx_hybrid_json_leave(js);
     }
 
     up = js->depth - 1;
@@ -451,7 +449,7 @@ ngx_hybrid_json_begin_value(ngx_hybrid_json_t *js, u_char *p, u_char *last)
         break;
     }
 
-    if (js->depth == 1 && js->value) {
+    if (js->depth == js->table.depth && js->value) {
         ngx_hybrid_json_keep(js, type, p);
 
     } else if (js->kind) {
@@ -493,7 +491,7 @@ ngx_hybrid_json_keep(ngx_hybrid_json_t *js, ngx_hybrid_json_type_e type,
         return;
     }
 
-    size = js->keys[value - js->values].size;
+    size = js->table.keys[value - js->table.values].size;
 
     js->pos = js->arena;
     js->end = js->arena + ngx_min(size, (size_t) (js->arena_end - js->arena));
@@ -511,7 +509,7 @@ ngx_hybrid_json_end_value(ngx_hybrid_json_t *js, u_char *p)
 
     value = js->value;
 
-    if (js->depth != 1 || value == NULL) {
+    if (js->depth != js->table.depth || value == NULL) {
 
         if (js->kind) {
             ngx_hybrid_json_item_end(js);
@@ -538,138 +536,13 @@ ngx_hybrid_json_slow_key(ngx_hybrid_json_t *js, u_char *p, u_char *last)
     js->state = sw_key;
     js->token = tk_string;
 
-    if (js->depth == 1 || (js->value && js->depth == NGX_HYBRID_JSON_ITEM)) {
+    if (js->depth == js->table.depth
+        || (js->value && js->depth == NGX_HYBRID_JSON_ITEM))
+    {
         js->pos = js->key;
         js->end = js->key + NGX_HYBRID_JSON_KEY_BUF;
         js->overflow = 0;
     }
 
     return ngx_hybrid_json_string(js, p, last);
-}
-
-
-/* in an object of the array that is the policy key's value */
-
-static void
-ngx_hybrid_json_item_key(ngx_hybrid_json_t *js, u_char *key, size_t len)
-{
-    ngx_str_t  type = ngx_string("type");
-
-    js->kind = js->keys[js->value - js->values].kind.len
-               && ngx_hybrid_json_folds(&type, key, len);
-}
-
-
-static void
-ngx_hybrid_json_item_type(ngx_hybrid_json_t *js, ngx_hybrid_json_type_e type)
-{
-    if (type != NGX_HYBRID_JSON_T_STRING) {
-        js->kind = 0;
-        return;
-    }
-
-    /* the key's own buffer is free again */
-
-    js->pos = js->key;
-    js->end = js->key + js->keys[js->value - js->values].kind.len;
-    js->overflow = 0;
-}
-
-
-static void
-ngx_hybrid_json_item_end(ngx_hybrid_json_t *js)
-{
-    ngx_str_t  *kind;
-
-    kind = &js->keys[js->value - js->values].kind;
-
-    if (ngx_hybrid_json_folds(kind, js->key, js->pos - js->key)) {
-        js->value->found = 1;
-    }
-
-    js->kind = 0;
-    js->pos = NULL;
-}
-
-
-/* NGX_ERROR: readers could disagree about the key */
-
-ngx_int_t
-ngx_hybrid_json_end_key(ngx_hybrid_json_t *js, u_char *key, size_t len)
-{
-    ngx_str_t   *name;
-    ngx_uint_t   i;
-
-    if (js->depth != 1) {
-        ngx_hybrid_json_item_key(js, key, len);
-        return NGX_OK;
-    }
-
-    for (i = 0; i < js->nkeys; i++) {
-
-        name = &js->keys[i].name;
-
-        if (name->len == len && ngx_memcmp(name->data, key, len) == 0) {
-
-            if (js->values[i].type != NGX_HYBRID_JSON_T_ABSENT) {
-                return NGX_ERROR;
-            }
-
-            js->value = &js->values[i];
-
-            return NGX_OK;
-        }
-    }
-
-    for (i = 0; i < js->nkeys; i++) {
-
-        if (ngx_hybrid_json_folds(&js->keys[i].name, key, len)) {
-            return NGX_ERROR;
-        }
-    }
-
-    return NGX_OK;
-}
-
-
-/* some reader takes the key for the name */
-
-static ngx_inline ngx_uint_t
-ngx_hybrid_json_folds(ngx_str_t *name, u_char *key, size_t len)
-{
-    u_char  ch, *end;
-    size_t  i;
-
-    end = key + len;
-
-    for (i = 0; i < name->len; i++) {
-
-        if (key == end) {
-            return 0;
-        }
-
-        ch = *key++;
-
-        if (ch >= 'A' && ch <= 'Z') {
-            ch |= 0x20;
-
-        } else if (ch == 0xc5 && end - key >= 1 && key[0] == 0xbf) {
-            /* U+017F, long s */
-            ch = 's';
-            key += 1;
-
-        } else if (ch == 0xe2 && end - key >= 2
-                   && key[0] == 0x84 && key[1] == 0xaa)
-        {
-            /* U+212A, Kelvin sign */
-            ch = 'k';
-            key += 2;
-        }
-
-        if (ch != name->data[i]) {
-            return 0;
-        }
-    }
-
-    return key == end;
 }

@@ -16,8 +16,8 @@
 
 #define NGX_HYBRID_JSON_DEPTH    100
 
-#define NGX_HYBRID_JSON_KEYS     16
-#define NGX_HYBRID_JSON_NAME     21
+#define NGX_HYBRID_JSON_KEYS     48      /* with members */
+#define NGX_HYBRID_JSON_NAME     24
 #define NGX_HYBRID_JSON_SIZE     65535
 
 /* a byte of a name may come as U+017F or U+212A: up to 3 bytes in UTF-8 */
@@ -54,16 +54,22 @@ typedef enum {
 } ngx_hybrid_json_type_e;
 
 
-typedef struct {
-    ngx_str_t                 name;      /* ASCII, no upper case, 1-21 bytes */
+typedef struct ngx_hybrid_json_key_s  ngx_hybrid_json_key_t;
+
+struct ngx_hybrid_json_key_s {
+    ngx_str_t                 name;      /* ASCII, no upper case, 1-24 bytes */
     size_t                    size;      /* keep at most this of the value */
 
     /*
      * Of an array of objects: "found" is set when the "type" of one begins
-     * so, in any case.  1-21 bytes, or empty.
+     * with one of these, in any case.  1-24 bytes, the last one is empty.
      */
-    ngx_str_t                 kind;
-} ngx_hybrid_json_key_t;
+    ngx_str_t                *kinds;
+
+    /* policy keys of an object at the top, as strictly read as its own */
+    ngx_hybrid_json_key_t    *members;
+    ngx_uint_t                nmembers;
+};
 
 
 /*
@@ -86,11 +92,21 @@ typedef struct {
 } ngx_hybrid_json_value_t;
 
 
-/* points into itself while a key is read: must not be moved */
-
 typedef struct {
     ngx_hybrid_json_key_t    *keys;
     ngx_hybrid_json_value_t  *values;
+    uint32_t                  first;     /* letters that names start with */
+    u_char                    nkeys;
+    u_char                    depth;     /* of the keys */
+} ngx_hybrid_json_table_t;
+
+
+/* points into itself while a key is read: must not be moved */
+
+typedef struct {
+    ngx_hybrid_json_table_t   table;
+    ngx_hybrid_json_table_t   outer;     /* while its members are read */
+    ngx_hybrid_json_value_t  *holder;    /* of the members */
     ngx_hybrid_json_value_t  *value;     /* the policy key being read */
 
     u_char                   *arena;     /* free part of the arena */
@@ -104,11 +120,9 @@ typedef struct {
     off_t                     offset;    /* of the piece, then of the error */
 
     uint64_t                  arrays[(NGX_HYBRID_JSON_DEPTH + 63) / 64];
-    uint32_t                  first;     /* letters that names start with */
     uint32_t                  code;      /* of a \u escape */
     uint16_t                  high;      /* surrogate that waits for its low */
 
-    u_char                    nkeys;
     u_char                    depth;
     u_char                    array;     /* the innermost container is one */
     u_char                    state;
@@ -125,10 +139,11 @@ typedef struct {
 
 
 /*
- * The caller gives a table of n policy keys, n values, and an arena that the
- * kept texts share: each takes its length, and at most the size of its key.
- * The sum of the sizes is always enough; a text that finds the arena full
- * overflows.  The table must outlive the scanner.  NGX_ERROR: a bad table.
+ * The caller gives a table of n policy keys, a value for each and behind them
+ * one for each member, in the order of the keys, and an arena that the kept
+ * texts share: each takes its length, and at most the size of its key.  The
+ * sum of the sizes is always enough; a text that finds the arena full
+ * overflows.  The tables must outlive the scanner.  NGX_ERROR: a bad table.
  */
 ngx_int_t ngx_hybrid_json_init(ngx_hybrid_json_t *js,
     ngx_hybrid_json_key_t *keys, ngx_uint_t n,

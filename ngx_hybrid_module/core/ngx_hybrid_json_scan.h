@@ -97,6 +97,9 @@ enum {
         }                                                                     \
     }
 
+/* depth of the keys of an object in an array at the top */
+#define NGX_HYBRID_JSON_ITEM  3
+
 #define ngx_hybrid_json_at(js, p)  ((js)->offset + ((p) - (js)->piece))
 
 #define ngx_hybrid_json_escaped(ch)                                           \
@@ -117,8 +120,18 @@ extern int8_t    ngx_hybrid_json_hexes[];
 u_char *ngx_hybrid_json_fail(ngx_hybrid_json_t *js,
     ngx_hybrid_json_error_e error, u_char *p);
 void ngx_hybrid_json_end_value(ngx_hybrid_json_t *js, u_char *p);
+ngx_int_t ngx_hybrid_json_check(ngx_hybrid_json_key_t *keys, ngx_uint_t n);
+void ngx_hybrid_json_use(ngx_hybrid_json_table_t *table,
+    ngx_hybrid_json_key_t *keys, ngx_uint_t n,
+    ngx_hybrid_json_value_t *values);
+void ngx_hybrid_json_enter(ngx_hybrid_json_t *js);
+void ngx_hybrid_json_leave(ngx_hybrid_json_t *js);
 ngx_int_t ngx_hybrid_json_end_key(ngx_hybrid_json_t *js, u_char *key,
     size_t len);
+void ngx_hybrid_json_item_key(ngx_hybrid_json_t *js, u_char *key, size_t len);
+void ngx_hybrid_json_item_type(ngx_hybrid_json_t *js,
+    ngx_hybrid_json_type_e type);
+void ngx_hybrid_json_item_end(ngx_hybrid_json_t *js);
 void ngx_hybrid_json_emit(ngx_hybrid_json_t *js, u_char *p, size_t n);
 u_char *ngx_hybrid_json_literal(ngx_hybrid_json_t *js, u_char *p,
     u_char *last);

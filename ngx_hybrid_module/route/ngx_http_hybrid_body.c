@@ -23,14 +23,37 @@ static ngx_int_t ngx_http_hybrid_body_copy(ngx_http_request_t *r,
 #define NGX_HTTP_HYBRID_COPY_SIZE  65536
 
 
+/*
+ * Tools that a machine itself would use: it would search the web, or call a
+ * server of the client's choice.
+ */
+
+static ngx_str_t  ngx_http_hybrid_body_kinds[] = {
+    ngx_string("web_"),
+    ngx_string("mcp"),
+    ngx_null_string
+};
+
+
+#define ngx_http_hybrid_body_key(name, size)                                  \
+    { ngx_string(name), size, NULL, NULL, 0 }
+
+
 static ngx_hybrid_json_key_t  ngx_http_hybrid_body_keys[] = {
-    { ngx_string("model"), NGX_HYBRID_MODEL_MAX, ngx_null_string },
-    { ngx_string("name"), NGX_HYBRID_MODEL_MAX, ngx_null_string },
-    { ngx_string("source"), NGX_HYBRID_MODEL_MAX, ngx_null_string },
-    { ngx_string("destination"), NGX_HYBRID_MODEL_MAX, ngx_null_string },
-    { ngx_string("from"), NGX_HYBRID_MODEL_MAX, ngx_null_string },
-    { ngx_string("keep_alive"), 32, ngx_null_string },
-    { ngx_string("tools"), 0, ngx_string("web_") }
+    ngx_http_hybrid_body_key("model", NGX_HYBRID_MODEL_MAX),
+    ngx_http_hybrid_body_key("name", NGX_HYBRID_MODEL_MAX),
+    ngx_http_hybrid_body_key("source", NGX_HYBRID_MODEL_MAX),
+    ngx_http_hybrid_body_key("destination", NGX_HYBRID_MODEL_MAX),
+    ngx_http_hybrid_body_key("from", NGX_HYBRID_MODEL_MAX),
+    ngx_http_hybrid_body_key("keep_alive", 32),
+    { ngx_string("tools"), 0, ngx_http_hybrid_body_kinds, NULL, 0 },
+    { ngx_string("options"), 0, NULL, ngx_http_hybrid_option_keys,
+      NGX_HTTP_HYBRID_OPTIONS },
+    ngx_http_hybrid_body_key("remote_host", 1),
+    ngx_http_hybrid_body_key("modelfile", 1),
+    ngx_http_hybrid_body_key("path", 1),
+    ngx_http_hybrid_body_key("web_search_options", 1),
+    ngx_http_hybrid_body_key("mcp_servers", 1)
 };
 
 

@@ -5,7 +5,7 @@
  *     clang -g -O1 -fsanitize=fuzzer,address,undefined \
  *         -fno-sanitize-recover=undefined INCS -Ingx_hybrid_module/core \
  *         -o build/fuzz_json t/fuzz/json.c \
- *         ngx_hybrid_module/core/ngx_hybrid_json.c
+ *         ngx_hybrid_module/core/ngx_hybrid_json*.c
  *     build/fuzz_json -max_len=4096 -max_total_time=300 CORPUS
  *
  * INCS: nginx's src/core, src/event, src/os/unix and configure's objs, by
@@ -41,15 +41,32 @@ static void fuzz_same(fuzz_run_t *a, fuzz_run_t *b);
 static void fuzz_demand(ngx_uint_t ok, const char *what);
 
 
+static ngx_str_t  kinds[] = {
+    ngx_string("web_"),
+    ngx_string("mcp"),
+    ngx_null_string
+};
+
+
+static ngx_hybrid_json_key_t  members[] = {
+    { ngx_string("num_ctx"), 8, NULL, NULL, 0 },
+    { ngx_string("use_mmap"), 8, NULL, NULL, 0 },
+    { ngx_string("num_keep"), 8, NULL, NULL, 0 }
+};
+
+#define NMEMBERS  (sizeof(members) / sizeof(members[0]))
+
+
 static ngx_hybrid_json_key_t  keys[] = {
-    { ngx_string("model"), 64, ngx_null_string },
-    { ngx_string("name"), 32, ngx_null_string },
-    { ngx_string("source"), 16, ngx_null_string },
-    { ngx_string("destination"), 16, ngx_null_string },
-    { ngx_string("from"), 16, ngx_null_string },
-    { ngx_string("keep_alive"), 8, ngx_null_string },
-    { ngx_string("stream"), 4, ngx_null_string },
-    { ngx_string("tools"), 0, ngx_string("web_") }
+    { ngx_string("model"), 64, NULL, NULL, 0 },
+    { ngx_string("name"), 32, NULL, NULL, 0 },
+    { ngx_string("source"), 16, NULL, NULL, 0 },
+    { ngx_string("destination"), 16, NULL, NULL, 0 },
+    { ngx_string("from"), 16, NULL, NULL, 0 },
+    { ngx_string("keep_alive"), 8, NULL, NULL, 0 },
+    { ngx_string("stream"), 4, NULL, NULL, 0 },
+    { ngx_string("tools"), 0, kinds, NULL, 0 },
+    { ngx_string("options"), 0, NULL, members, NMEMBERS }
 };
 
 
@@ -132,6 +149,7 @@ fuzz_sane(fuzz_run_t *run, const uint8_t *data, size_t size)
 {
     size_t                    sum;
     ngx_uint_t                i;
+    ngx_hybrid_json_key_t    *key;
     ngx_hybrid_json_value_t  *value;
 
     fuzz_demand(run->js.offset >= 0 && (size_t) run->js.offset <= size,
@@ -145,8 +163,9 @@ fuzz_sane(fuzz_run_t *run, const uint8_t *data, size_t size)
 
     sum = 0;
 
-    for (i = 0; i < NKEYS; i++) {
+    for (i = 0; i < NKEYS + NMEMBERS; i++) {
         value = &run->values[i];
+        key = (i < NKEYS) ? &keys[i] : &members[i - NKEYS];
 
         if (value->type == NGX_HYBRID_JSON_T_ABSENT) {
             continue;
@@ -156,7 +175,7 @@ fuzz_sane(fuzz_run_t *run, const uint8_t *data, size_t size)
                     && (size_t) value->end < size,
                     "range");
 
-        fuzz_demand(value->len <= keys[i].size, "length");
+        fuzz_demand(value->len <= key->size, "length");
         fuzz_demand(value->len <= value->end - value->start, "raw length");
         fuzz_demand(value->data >= run->arena
                     && value->data + value->len <= run->arena + ARENA,
@@ -211,7 +230,7 @@ fuzz_same(fuzz_run_t *a, fuzz_run_t *b)
         return;
     }
 
-    for (i = 0; i < NKEYS; i++) {
+    for (i = 0; i < NKEYS + NMEMBERS; i++) {
         v = &a->values[i];
         w = &b->values[i];
 
@@ -222,6 +241,7 @@ fuzz_same(fuzz_run_t *a, fuzz_run_t *b)
         }
 
         fuzz_demand(v->start == w->start && v->end == w->end, "same range");
+        fuzz_demand(v->found == w->found, "same kinds");
         fuzz_demand(v->len == w->len && v->overflow == w->overflow,
                     "same length");
         fuzz_demand(ngx_memcmp(v->data, w->data, v->len) == 0, "same text");

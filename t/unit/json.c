@@ -1,6 +1,6 @@
 
-/* link: core/ngx_hybrid_json.c core/ngx_hybrid_json_token.c
- *       core/ngx_hybrid_json_skip.c
+/* link: core/ngx_hybrid_json.c core/ngx_hybrid_json_key.c
+ *       core/ngx_hybrid_json_token.c core/ngx_hybrid_json_skip.c
  */
 
 /*
@@ -44,7 +44,6 @@ static ngx_uint_t test_nested(size_t depth, const char *open,
 static void test_depth(void);
 static void test_hostile(void);
 static void test_arena(void);
-static void test_init(void);
 static void test_error_stays(void);
 
 
@@ -68,7 +67,6 @@ main(void)
     test_depth();
     test_hostile();
     test_arena();
-    test_init();
     test_error_stays();
 
     printf("1..%d\n", (int) tests);
@@ -223,21 +221,24 @@ test_render(test_run_t *run, u_char *out)
 {
     u_char                   *p, ch;
     ngx_uint_t                i, j;
+    ngx_hybrid_json_key_t    *key;
     ngx_hybrid_json_value_t  *value;
 
     static const char  types[] = "-sntf0oa";
 
     p = out;
 
-    for (i = 0; i < NKEYS; i++) {
+    for (i = 0; i < NKEYS + NMEMBERS; i++) {
         value = &run->values[i];
 
         if (value->type == NGX_HYBRID_JSON_T_ABSENT) {
             continue;
         }
 
+        key = (i < NKEYS) ? &keys[i] : &members[i - NKEYS];
+
         p += sprintf((char *) p, "%s%s:%c[%ld,%ld)=", p == out ? "" : " ",
-                     (char *) keys[i].name.data, types[value->type],
+                     (char *) key->name.data, types[value->type],
                      (long) value->start, (long) value->end);
 
         for (j = 0; j < value->len; j++) {
@@ -604,60 +605,6 @@ test_arena(void)
             && run.values[6].len == 0 && !run.values[6].overflow
             && run.arena[12] == 0xa5,
             LIT("a full arena overflows"));
-}
-
-
-static void
-test_init(void)
-{
-    test_run_t             run;
-    ngx_uint_t             i;
-    ngx_hybrid_json_key_t  table[NGX_HYBRID_JSON_KEYS + 1];
-
-    for (i = 0; i < NGX_HYBRID_JSON_KEYS + 1; i++) {
-        table[i] = keys[i % NKEYS];
-    }
-
-    test_ok(ngx_hybrid_json_init(&run.js, table, NGX_HYBRID_JSON_KEYS,
-                                 run.values, run.arena, ARENA) == NGX_OK,
-            LIT("16 keys"));
-
-    test_ok(ngx_hybrid_json_init(&run.js, table, NGX_HYBRID_JSON_KEYS + 1,
-                                 run.values, run.arena, ARENA) == NGX_ERROR,
-            LIT("17 keys are too many"));
-
-    ngx_str_set(&table[0].name, "");
-    test_ok(ngx_hybrid_json_init(&run.js, table, 1, run.values, run.arena,
-                                 ARENA) == NGX_ERROR,
-            LIT("an empty name"));
-
-    ngx_str_set(&table[0].name, "a_name_of_22_bytes_isx");
-    test_ok(ngx_hybrid_json_init(&run.js, table, 1, run.values, run.arena,
-                                 ARENA) == NGX_ERROR,
-            LIT("a name of 22 bytes"));
-
-    ngx_str_set(&table[0].name, "kkkkkkkkkkkkkkkkkkkkk");
-    table[0].size = 1;
-    test_start(&run);
-    (void) ngx_hybrid_json_init(&run.js, table, 1, run.values, run.arena, 1);
-
-    test_piece(&run, (u_char *) LIT("{\""));
-
-    for (i = 0; i < 21; i++) {
-        test_piece(&run, (u_char *) LIT("\xe2\x84\xaa"));
-    }
-
-    test_piece(&run, (u_char *) LIT("\":1}"));
-
-    test_ok(run.js.error == NGX_HYBRID_JSON_AMBIGUOUS,
-            LIT("the longest name fits, folded"));
-
-    test_start(&run);
-    (void) ngx_hybrid_json_init(&run.js, NULL, 0, NULL, run.arena, 0);
-    test_piece(&run, (u_char *) LIT("{\"model\":1,\"MODEL\":2}"));
-    test_stop(&run);
-
-    test_ok(run.rc == NGX_OK, LIT("no policy keys at all"));
 }
 
 

@@ -1,5 +1,7 @@
 
-/* link: core/ngx_hybrid_json.c */
+/* link: core/ngx_hybrid_json.c core/ngx_hybrid_json_key.c
+ *       core/ngx_hybrid_json_token.c core/ngx_hybrid_json_skip.c
+ */
 
 /*
  * Prints the best of many runs: us/MiB for bodies of 4 MiB, whole and in
@@ -43,15 +45,32 @@ static void bench_chat(void);
 static uint32_t  seed = 1;
 
 
+static ngx_str_t  kinds[] = {
+    ngx_string("web_"),
+    ngx_string("mcp"),
+    ngx_null_string
+};
+
+
+static ngx_hybrid_json_key_t  members[] = {
+    { ngx_string("num_ctx"), 8, NULL, NULL, 0 },
+    { ngx_string("use_mmap"), 8, NULL, NULL, 0 },
+    { ngx_string("num_keep"), 8, NULL, NULL, 0 }
+};
+
+#define NMEMBERS  (sizeof(members) / sizeof(members[0]))
+
+
 static ngx_hybrid_json_key_t  keys[] = {
-    { ngx_string("model"), 256, ngx_null_string },
-    { ngx_string("name"), 256, ngx_null_string },
-    { ngx_string("source"), 256, ngx_null_string },
-    { ngx_string("destination"), 256, ngx_null_string },
-    { ngx_string("from"), 256, ngx_null_string },
-    { ngx_string("keep_alive"), 32, ngx_null_string },
-    { ngx_string("stream"), 8, ngx_null_string },
-    { ngx_string("tools"), 0, ngx_string("web_") }
+    { ngx_string("model"), 256, NULL, NULL, 0 },
+    { ngx_string("name"), 256, NULL, NULL, 0 },
+    { ngx_string("source"), 256, NULL, NULL, 0 },
+    { ngx_string("destination"), 256, NULL, NULL, 0 },
+    { ngx_string("from"), 256, NULL, NULL, 0 },
+    { ngx_string("keep_alive"), 32, NULL, NULL, 0 },
+    { ngx_string("stream"), 8, NULL, NULL, 0 },
+    { ngx_string("tools"), 0, kinds, NULL, 0 },
+    { ngx_string("options"), 0, NULL, members, NMEMBERS }
 };
 
 
@@ -213,7 +232,7 @@ bench_scan(u_char *p, size_t len, size_t window)
     size_t                   n;
     u_char                   arena[ARENA];
     ngx_hybrid_json_t        js;
-    ngx_hybrid_json_value_t  values[NKEYS];
+    ngx_hybrid_json_value_t  values[NKEYS + NMEMBERS];
 
     (void) ngx_hybrid_json_init(&js, keys, NKEYS, values, arena, ARENA);
 

@@ -30,15 +30,32 @@ typedef struct {
 } test_case_t;
 
 
+static ngx_str_t  kinds[] = {
+    ngx_string("web_"),
+    ngx_string("mcp"),
+    ngx_null_string
+};
+
+
+static ngx_hybrid_json_key_t  members[] = {
+    { ngx_string("num_ctx"), 8, NULL, NULL, 0 },
+    { ngx_string("use_mmap"), 8, NULL, NULL, 0 },
+    { ngx_string("num_keep"), 8, NULL, NULL, 0 }
+};
+
+#define NMEMBERS  (sizeof(members) / sizeof(members[0]))
+
+
 static ngx_hybrid_json_key_t  keys[] = {
-    { ngx_string("model"), 256, ngx_null_string },
-    { ngx_string("name"), 256, ngx_null_string },
-    { ngx_string("source"), 64, ngx_null_string },
-    { ngx_string("destination"), 64, ngx_null_string },
-    { ngx_string("from"), 64, ngx_null_string },
-    { ngx_string("keep_alive"), 32, ngx_null_string },
-    { ngx_string("stream"), 8, ngx_null_string },
-    { ngx_string("tools"), 0, ngx_string("web_") }
+    { ngx_string("model"), 256, NULL, NULL, 0 },
+    { ngx_string("name"), 256, NULL, NULL, 0 },
+    { ngx_string("source"), 64, NULL, NULL, 0 },
+    { ngx_string("destination"), 64, NULL, NULL, 0 },
+    { ngx_string("from"), 64, NULL, NULL, 0 },
+    { ngx_string("keep_alive"), 32, NULL, NULL, 0 },
+    { ngx_string("stream"), 8, NULL, NULL, 0 },
+    { ngx_string("tools"), 0, kinds, NULL, 0 },
+    { ngx_string("options"), 0, NULL, members, NMEMBERS }
 };
 
 
@@ -399,6 +416,58 @@ static test_case_t  cases[] = {
            "tools:a[44,46)="),
     ACCEPT("{\"other\":[{\"type\":\"web_search\"}]}",
            "-"),
+
+    ACCEPT("{\"tools\":[{\"type\":\"mcp\",\"server_url\":\"x\"}]}",
+           "tools:a[9,42)=!"),
+    ACCEPT("{\"tools\":[{\"type\":\"MCP_x\"}]}", "tools:a[9,27)=!"),
+    ACCEPT("{\"tools\":[{\"type\":\"mc\"}]}", "tools:a[9,24)="),
+    ACCEPT("{\"tools\":[{\"type\":\"\"}]}", "tools:a[9,22)="),
+
+    /* the members of an object */
+
+    ACCEPT("{\"options\":{}}", "options:o[11,13)="),
+    ACCEPT("{\"options\":{\"num_ctx\":4096},\"model\":\"a\"}",
+           "model:s[36,39)=a options:o[11,27)= num_ctx:n[22,26)=4096"),
+    ACCEPT("{ \"options\" : { \"x\" : [ { \"num_ctx\" : 1 } ] , "
+           "\"use_mmap\" : false } }",
+           "options:o[14,66)= use_mmap:f[59,64)=false"),
+    ACCEPT("{\"options\":{\"num_ctx\":1},\"num_ctx\":2}",
+           "options:o[11,24)= num_ctx:n[22,23)=1"),
+    ACCEPT("{\"num_ctx\":1,\"num_ctx\":2}", "-"),
+    ACCEPT("{\"x\":{\"options\":{\"num_ctx\":1}}}", "-"),
+    ACCEPT("{\"options\":[{\"num_ctx\":1},{\"num_ctx\":2}]}",
+           "options:a[11,40)="),
+    ACCEPT("{\"options\":null,\"x\":{\"num_ctx\":1}}",
+           "options:0[11,15)=+"),
+    ACCEPT("{\"options\":{\"x\":{\"num_ctx\":1},\"y\":[{\"num_ctx\":1}],"
+           "\"num_ctx\":2}}",
+           "options:o[11,62)= num_ctx:n[60,61)=2"),
+    ACCEPT("{\"options\":{\"num_ctx\":{\"num_ctx\":1,\"type\":\"web_\"}}}",
+           "options:o[11,50)= num_ctx:o[22,49)="),
+    ACCEPT("{\"options\":{\"num_ctx\":[{\"num_ctx\":[1]}]}}",
+           "options:o[11,40)= num_ctx:a[22,39)="),
+    ACCEPT("{\"options\":{\"num\\u005fctx\":1e3,\"num_keep\":123456789}}",
+           "options:o[11,52)= num_ctx:n[27,30)=1e3 "
+           "num_keep:n[42,51)=12345678+"),
+    ACCEPT("{\"options\":{\"num_ctx \":1,\"num-ctx\":1,\"num_ct\":1}}",
+           "options:o[11,48)="),
+    ACCEPT("{\"options\":{\"model\":1,\"MODEL\":2},\"model\":\"a\"}",
+           "model:s[41,44)=a options:o[11,32)="),
+    ACCEPT("{\"options\":{\"tools\":[{\"type\":\"web_\"}]},"
+           "\"tools\":[{\"type\":\"web_\"}]}",
+           "tools:a[47,64)=! options:o[11,38)="),
+    REFUSE("{\"options\":{\"num_ctx\":1,\"num_ctx\":2}}", AMBIGUOUS, 32),
+    REFUSE("{\"options\":{\"num_ctx\":null,\"num_ctx\":2}}", AMBIGUOUS, 35),
+    REFUSE("{\"options\":{\"Num_ctx\":1}}", AMBIGUOUS, 20),
+    REFUSE("{\"options\":{\"num_\\u0043tx\":1}}", AMBIGUOUS, 25),
+    REFUSE("{\"options\":{\"num_\xe2\x84\xaa" "eep\":1}}", AMBIGUOUS, 23),
+    REFUSE("{\"options\":{\"num_\\u212aeep\":1}}", AMBIGUOUS, 26),
+    REFUSE("{\"options\":{\"u\xc5\xbf" "e_mmap\":1}}", AMBIGUOUS, 22),
+    REFUSE("{\"options\":{},\"options\":{}}", AMBIGUOUS, 22),
+    REFUSE("{\"options\":{},\"OPTIONS\":{}}", AMBIGUOUS, 22),
+    REFUSE("{\"option\xc5\xbf\":{}}", AMBIGUOUS, 10),
+    REFUSE("{\"options\":{\"num_ctx\":1}", INCOMPLETE, 24),
+    REFUSE("{\"options\":{\"num_ctx\":1]}", SYNTAX, 23),
 
     /* a refused body is refused for what comes first */
 
