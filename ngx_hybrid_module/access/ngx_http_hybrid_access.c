@@ -181,6 +181,13 @@ ngx_http_hybrid_access_headers(ngx_http_request_t *r,
         return rc;
     }
 
+    /* whatever proved it, and whether or not it was remembered */
+
+    rc = ngx_http_hybrid_revoke_check(r, ctx);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
     if (!hlcf->status) {
         ctx->endpoint = ngx_http_hybrid_endpoint_find(r, &ctx->path,
                                                       &ctx->allow);

@@ -499,7 +499,11 @@ ngx_http_hybrid_init_zone(ngx_shm_zone_t *zone, void *data)
         ngx_http_hybrid_limit_adopt(clients[i]);
     }
 
-    return ngx_http_hybrid_issuer_adopt(hmcf, zone->shm.log);
+    if (ngx_http_hybrid_issuer_adopt(hmcf, zone->shm.log) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_hybrid_revoke_init_zone(hmcf, zone->shm.log);
 }
 
 
@@ -552,7 +556,8 @@ ngx_http_hybrid_init_process(ngx_cycle_t *cycle)
 
     if (hmcf->redis == NULL
         || ngx_http_hybrid_lease_init_worker(hmcf, cycle) != NGX_OK
-        || ngx_http_hybrid_flush_init_worker(hmcf, cycle) != NGX_OK)
+        || ngx_http_hybrid_flush_init_worker(hmcf, cycle) != NGX_OK
+        || ngx_http_hybrid_revoke_init_worker(hmcf, cycle) != NGX_OK)
     {
         return NGX_ERROR;
     }
@@ -575,6 +580,8 @@ ngx_http_hybrid_exit_process(ngx_cycle_t *cycle)
     if (hmcf->redis) {
         ngx_hybrid_redis_destroy(hmcf->redis);
     }
+
+    ngx_http_hybrid_revoke_exit_worker(hmcf);
 
     EVP_MD_CTX_free(hmcf->digest);
     EVP_MD_free(hmcf->sha256);

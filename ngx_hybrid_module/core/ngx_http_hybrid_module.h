@@ -45,6 +45,7 @@
 typedef struct ngx_http_hybrid_ctx_s      ngx_http_hybrid_ctx_t;
 typedef struct ngx_http_hybrid_lease_s    ngx_http_hybrid_lease_t;
 typedef struct ngx_http_hybrid_flush_s    ngx_http_hybrid_flush_t;
+typedef struct ngx_http_hybrid_revoke_s   ngx_http_hybrid_revoke_t;
 typedef struct ngx_http_hybrid_backend_s  ngx_http_hybrid_backend_t;
 typedef struct ngx_http_hybrid_issuer_s   ngx_http_hybrid_issuer_t;
 
@@ -199,6 +200,7 @@ typedef struct {
     ngx_http_hybrid_identities_t   identities;
     ngx_hash_t                     headers;   /* that may travel on */
     ngx_hybrid_watches_t           watches;   /* files read again on change */
+    ngx_hybrid_doc_t              *revoked;   /* NULL: no Redis */
     ngx_http_upstream_srv_conf_t  *upstream;  /* "hybrid" */
     ngx_uint_t                     filters;   /* a location uses us */
 
@@ -208,6 +210,7 @@ typedef struct {
     EVP_MD_CTX                    *digest;
     ngx_hybrid_redis_t            *redis;
     ngx_http_hybrid_flush_t       *flush;
+    ngx_http_hybrid_revoke_t      *revoke;
 } ngx_http_hybrid_main_conf_t;
 
 
@@ -385,6 +388,17 @@ struct ngx_http_hybrid_ctx_s {
 };
 
 
+/* what a gateway knows of the list of revocations */
+
+typedef struct {
+    ngx_uint_t                         known;
+    ngx_uint_t                         entries;
+    ngx_msec_t                         age;   /* since it was looked for */
+    size_t                             nerror;
+    u_char                             error[NGX_HYBRID_DOC_ERROR];
+} ngx_http_hybrid_revoke_state_t;
+
+
 /* core */
 
 ngx_http_hybrid_ctx_t *ngx_http_hybrid_get_ctx(ngx_http_request_t *r);
@@ -431,6 +445,16 @@ ngx_int_t ngx_http_hybrid_identity_refuse(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, const char *why);
 ngx_int_t ngx_http_hybrid_token_verify(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_str_t *id, ngx_str_t *secret);
+ngx_int_t ngx_http_hybrid_revoke_init_zone(ngx_http_hybrid_main_conf_t *hmcf,
+    ngx_log_t *log);
+ngx_int_t ngx_http_hybrid_revoke_init_worker(
+    ngx_http_hybrid_main_conf_t *hmcf, ngx_cycle_t *cycle);
+void ngx_http_hybrid_revoke_exit_worker(ngx_http_hybrid_main_conf_t *hmcf);
+ngx_int_t ngx_http_hybrid_revoke_check(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx);
+/* NGX_DECLINED: there is no Redis, and so no list */
+ngx_int_t ngx_http_hybrid_revoke_state(ngx_http_hybrid_main_conf_t *hmcf,
+    ngx_http_hybrid_revoke_state_t *state);
 ngx_int_t ngx_http_hybrid_policy_body(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx);
 ngx_int_t ngx_http_hybrid_policy_model(ngx_http_request_t *r,

@@ -57,6 +57,14 @@ typedef struct {
 } ngx_http_hybrid_view_t;
 
 
+/* a text that is written; what finds no room is left out */
+
+typedef struct {
+    u_char                    *pos;
+    u_char                    *end;
+} ngx_http_hybrid_out_t;
+
+
 /* writes the key at p; returns what follows it */
 u_char *ngx_http_hybrid_series_key(ngx_str_t *prefix,
     ngx_hybrid_series_t *series, ngx_str_t *key, u_char *p);
@@ -89,6 +97,14 @@ ngx_int_t ngx_http_hybrid_view_json(ngx_http_hybrid_view_t *view,
     ngx_str_t *text);
 ngx_int_t ngx_http_hybrid_view_prometheus(ngx_http_hybrid_view_t *view,
     ngx_str_t *text);
+
+void ngx_http_hybrid_out(ngx_http_hybrid_out_t *out, const char *fmt, ...);
+
+/* documents that are got in the background: how old they are, and errors */
+void ngx_http_hybrid_json_docs(ngx_http_hybrid_view_t *view,
+    ngx_http_hybrid_out_t *out);
+void ngx_http_hybrid_prom_docs(ngx_http_hybrid_view_t *view,
+    ngx_http_hybrid_out_t *out);
 
 extern ngx_str_t  ngx_http_hybrid_outcome_names[];
 extern ngx_str_t  ngx_http_hybrid_timer_names[];

@@ -11,16 +11,8 @@
 #include "ngx_http_hybrid_stats.h"
 
 
-typedef struct {
-    u_char                    *pos;
-    u_char                    *end;
-} ngx_http_hybrid_out_t;
-
-
 static ngx_int_t ngx_http_hybrid_view_open(ngx_http_hybrid_view_t *view,
     size_t row, ngx_str_t *text, ngx_http_hybrid_out_t *out);
-static void ngx_http_hybrid_out(ngx_http_hybrid_out_t *out, const char *fmt,
-    ...);
 static void ngx_http_hybrid_json_gateway(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out);
 static void ngx_http_hybrid_json_clients(ngx_http_hybrid_view_t *view,
@@ -66,6 +58,7 @@ ngx_http_hybrid_view_json(ngx_http_hybrid_view_t *view, ngx_str_t *text)
     ngx_http_hybrid_json_gateway(view, &out);
     ngx_http_hybrid_json_clients(view, &out);
     ngx_http_hybrid_json_backends(view, &out);
+    ngx_http_hybrid_json_docs(view, &out);
 
     ngx_http_hybrid_out(&out, "\"series\":[");
 
@@ -101,6 +94,7 @@ ngx_http_hybrid_view_prometheus(ngx_http_hybrid_view_t *view, ngx_str_t *text)
     }
 
     ngx_http_hybrid_prom_gateway(view, &out);
+    ngx_http_hybrid_prom_docs(view, &out);
     ngx_http_hybrid_prom_counts(view, &out);
 
     for (t = 0; t < ngx_hybrid_timer_n; t++) {
@@ -135,7 +129,7 @@ ngx_http_hybrid_view_open(ngx_http_hybrid_view_t *view, size_t row,
 }
 
 
-static void
+void
 ngx_http_hybrid_out(ngx_http_hybrid_out_t *out, const char *fmt, ...)
 {
     va_list  args;
