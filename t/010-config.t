@@ -101,12 +101,11 @@ my @refused = (
 [ later('hybrid_admin') => in_location('hybrid_admin;') ],
 [ later('hybrid_shadow') => in_location('hybrid_shadow on;') ],
 [ later('hybrid_access jwt') => in_location('hybrid_access jwt;') ],
-[ later('hybrid_access mtls') => in_location('hybrid_access token mtls;') ],
 [ later('hybrid_status html') => in_location('hybrid_status html;') ],
 
-[ 'invalid value "any", it must be "token" or "off"'
+[ 'invalid value "any", it must be "token", "mtls" or "off"'
   => in_location('hybrid_access any;') ],
-[ 'invalid value "off", it must be "token" or "off"'
+[ 'invalid value "off", it must be "token", "mtls" or "off"'
   => in_location('hybrid_access token off;') ],
 [ '"hybrid_access" directive is duplicate'
   => in_location('hybrid_access off; hybrid_access token;') ],
@@ -199,7 +198,7 @@ my @refused = (
   => in_client('options keep_alive=any num_ctx=2 keep_alive=1m;') ],
 
 (map { [ later($_->[0]) => in_client("$_->[0] $_->[1];") ] }
-    [ jwt => 'access sub=x' ], [ cert => 'san=x' ],
+    [ jwt => 'access sub=x' ],
     [ tokens => '200k/m' ], [ concurrency => '8' ], [ budget => '5.00/d' ],
     [ queue => '64 timeout=30s' ], [ weight => '2' ]),
 

@@ -183,7 +183,7 @@ subtest 'what never does' => sub {
         X-Forwarded-Host X-Forwarded-Proto X-Forwarded-User X-Forwarded-Port
         X-Real-IP True-Client-IP Via Origin Referer Keep-Alive Forwarded
         Proxy-Authorization Proxy-Authenticate Proxy-Connection Api-Key
-        X-Api-Key X-Goog-Api-Key X-Goog-User-Project X-Auth-Token
+        X-Goog-User-Project X-Auth-Token
         X-Hybrid-Client x-hybrid-client X-HYBRID-Client X-Hybrid-Backend
         X-Hybrid-Anything X-Accel-Redirect X-Original-URL X-Rewrite-URL
         X-HTTP-Method-Override X-Amz-Security-Token Max-Forwards Priority

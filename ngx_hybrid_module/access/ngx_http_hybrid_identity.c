@@ -18,6 +18,7 @@
 
 
 #include "ngx_http_hybrid_module.h"
+#include "ngx_http_hybrid_cert.h"
 
 
 typedef struct {
@@ -45,7 +46,9 @@ ngx_int_t
 ngx_http_hybrid_identify(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
     ngx_uint_t access)
 {
+    const char                    *why;
     ngx_uint_t                     n;
+    ngx_http_hybrid_cert_peer_t   *cert;
     ngx_http_hybrid_credentials_t  cr;
 
     ngx_memzero(&cr, sizeof(ngx_http_hybrid_credentials_t));
@@ -57,12 +60,23 @@ ngx_http_hybrid_identify(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
                                                "duplicate credentials");
     }
 
+    why = "no credential";
+    cert = NULL;
+
+    if (access & NGX_HTTP_HYBRID_ACCESS_MTLS) {
+        cert = ngx_http_hybrid_cert_presented(r, ctx, &why);
+    }
+
     n = (cr.id || cr.secret) + (cr.authorization != NULL) + (cr.key != NULL)
-        + (cr.assertion != NULL);
+        + (cr.assertion != NULL) + (cert != NULL);
 
     if (n > 1) {
         return ngx_http_hybrid_identity_refuse(r, ctx,
                                                "two kinds of credentials");
+    }
+
+    if (cert) {
+        return ngx_http_hybrid_cert_identify(r, ctx, cert);
     }
 
     if (cr.authorization) {
@@ -83,7 +97,7 @@ ngx_http_hybrid_identify(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
         return ngx_http_hybrid_identity_refuse(r, ctx, "half a credential");
     }
 
-    return ngx_http_hybrid_identity_refuse(r, ctx, "no credential");
+    return ngx_http_hybrid_identity_refuse(r, ctx, why);
 }
 
 

@@ -88,9 +88,12 @@ ngx_http_hybrid_access(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
             continue;
         }
 
-        if (ngx_strcmp(value[i].data, "jwt") == 0
-            || ngx_strcmp(value[i].data, "mtls") == 0)
-        {
+        if (ngx_strcmp(value[i].data, "mtls") == 0) {
+            hlcf->access |= NGX_HTTP_HYBRID_ACCESS_MTLS;
+            continue;
+        }
+
+        if (ngx_strcmp(value[i].data, "jwt") == 0) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "\"hybrid_access %V\" is not available in "
                                "this version", &value[i]);
@@ -98,8 +101,8 @@ ngx_http_hybrid_access(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         }
 
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid value \"%V\", it must be \"token\" or "
-                           "\"off\"", &value[i]);
+                           "invalid value \"%V\", it must be \"token\", "
+                           "\"mtls\" or \"off\"", &value[i]);
         return NGX_CONF_ERROR;
     }
 

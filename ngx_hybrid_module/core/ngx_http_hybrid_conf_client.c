@@ -7,6 +7,7 @@
 
 
 #include "ngx_http_hybrid_conf.h"
+#include "ngx_http_hybrid_cert.h"
 
 
 static char *ngx_http_hybrid_client_token(ngx_conf_t *cf, void *block);
@@ -27,7 +28,7 @@ static ngx_http_hybrid_statement_t  ngx_http_hybrid_client_statements[] = {
     { ngx_string("token"), 2, 3, ngx_http_hybrid_client_token },
     { ngx_string("jwt"), 1, NGX_HTTP_HYBRID_MANY, ngx_http_hybrid_conf_later },
     { ngx_string("cert"), 1, NGX_HTTP_HYBRID_MANY,
-      ngx_http_hybrid_conf_later },
+      ngx_http_hybrid_client_cert },
     { ngx_string("models"), 1, NGX_HTTP_HYBRID_MANY,
       ngx_http_hybrid_client_models },
     { ngx_string("verbs"), 1, 3, ngx_http_hybrid_client_verbs },
@@ -157,10 +158,11 @@ ngx_http_hybrid_client_complete(ngx_conf_t *cf,
         client->egress = NGX_HTTP_HYBRID_EGRESS_LOCAL;
     }
 
-    if (client->ntokens == 0) {
+    if (client->ncredentials == 0) {
         return ngx_http_hybrid_conf_error_at(cf, &client->place,
                        "client \"%V\" has no credential: add a \"token\" line "
-                       "(tools/hybrid-token makes one)", &client->name);
+                       "(tools/hybrid-token makes one), or \"cert\"",
+                       &client->name);
     }
 
     if (client->models.nelts == 0
@@ -231,7 +233,7 @@ ngx_http_hybrid_client_token(ngx_conf_t *cf, void *block)
         }
     }
 
-    client->ntokens++;
+    client->ncredentials++;
 
     return ngx_http_hybrid_client_token_add(cf, token);
 }

@@ -7,6 +7,7 @@
 
 
 #include "ngx_http_hybrid_conf.h"
+#include "ngx_http_hybrid_cert.h"
 #include "ngx_http_hybrid_issuer.h"
 
 
@@ -392,6 +393,10 @@ ngx_http_hybrid_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     ngx_conf_merge_bitmask_value(conf->access, prev->access,
                                  NGX_HTTP_HYBRID_ACCESS_OFF);
+
+    if (ngx_http_hybrid_cert_check(cf, conf) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
+    }
 
     fault = ngx_http_hybrid_balancer_check(cf, conf);
 

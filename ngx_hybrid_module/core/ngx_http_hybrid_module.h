@@ -76,6 +76,7 @@ typedef enum {
 typedef struct {
     ngx_rbtree_t                   tokens;  /* ngx_http_hybrid_token_t */
     ngx_rbtree_node_t              sentinel;
+    ngx_array_t                    certs;   /* ngx_http_hybrid_cert_t * */
 } ngx_http_hybrid_identities_t;
 
 
@@ -104,7 +105,7 @@ typedef struct {
     ngx_http_hybrid_options_t     *options; /* NULL without such a line */
     ngx_uint_t                     verbs;
     ngx_uint_t                     egress;
-    ngx_uint_t                     ntokens;
+    ngx_uint_t                     ncredentials;
 
     /* rate: one request per "interval" microseconds, "burst" at once */
     uint64_t                       interval;
@@ -198,6 +199,8 @@ typedef struct {
     ngx_array_t                    routes;    /* ngx_http_hybrid_route_t * */
     ngx_array_t                    issuers;   /* ngx_http_hybrid_issuer_t * */
     ngx_http_hybrid_identities_t   identities;
+    ngx_int_t                      cert_verify;  /* index of a variable */
+    ngx_http_hybrid_place_t        cert_warned;
     ngx_hash_t                     headers;   /* that may travel on */
     ngx_hybrid_watches_t           watches;   /* files read again on change */
     ngx_hybrid_doc_t              *revoked;   /* NULL: no Redis */

@@ -407,6 +407,7 @@ sub run {
 
 sub _openssl {
     my ($t, @args) = @_;
+    unlink "$t->{dir}/openssl.out";
     my $pid = _spawn($t->{dir}, "$t->{dir}/openssl.out", 'openssl', @args);
     waitpid $pid, 0;
     my $rc = $?;
