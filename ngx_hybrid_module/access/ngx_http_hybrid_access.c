@@ -72,7 +72,7 @@ ngx_http_hybrid_access_handler(ngx_http_request_t *r)
         return ctx->verdict;
     }
 
-    if (ctx->waiting) {
+    if (ctx->waiting || ctx->slowed) {
         ngx_http_hybrid_suspend(r);
         return NGX_AGAIN;
     }
@@ -150,7 +150,7 @@ ngx_http_hybrid_access_start(ngx_http_request_t *r,
 
     if (rc != NGX_OK && rc != NGX_AGAIN) {
         ctx->decided = 1;
-        return rc;
+        return ngx_http_hybrid_failure_wait(r, ctx, rc);
     }
 
     if (ctx->body) {

@@ -245,8 +245,7 @@ ngx_int_t
 ngx_http_hybrid_identity_refuse(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, const char *why)
 {
-    ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
-                  "client is not authenticated: %s", why);
+    ngx_http_hybrid_failure(r, ctx, why);
 
     return ngx_http_hybrid_refuse(ctx, NGX_HTTP_UNAUTHORIZED,
                                   "unauthenticated",

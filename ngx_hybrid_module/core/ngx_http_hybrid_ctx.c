@@ -82,7 +82,7 @@ ngx_http_hybrid_answered(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
 }
 
 
-/* the client may leave while Redis is being asked */
+/* the client may leave while Redis is being asked, or while it has to wait */
 
 static void
 ngx_http_hybrid_ctx_cleanup(void *data)
@@ -90,6 +90,7 @@ ngx_http_hybrid_ctx_cleanup(void *data)
     ngx_http_hybrid_ctx_t  *ctx = data;
 
     ngx_http_hybrid_limit_detach(ctx);
+    ngx_http_hybrid_failure_detach(ctx);
 
     if (ctx->client) {
         ngx_http_hybrid_client_release(ctx->client);

@@ -211,6 +211,10 @@ ngx_http_hybrid_header_filter(ngx_http_request_t *r)
         ngx_http_hybrid_request_answered(r);
     }
 
+    if (r->err_status == NGX_HTTP_UNAUTHORIZED) {
+        ngx_http_hybrid_failure_refused(r, ctx);
+    }
+
     if (ngx_http_hybrid_refusal_header(r, ctx) != NGX_OK) {
         return NGX_ERROR;
     }
@@ -547,7 +551,9 @@ ngx_http_hybrid_init_process(ngx_cycle_t *cycle)
         return NGX_ERROR;
     }
 
-    if (ngx_http_hybrid_request_init_worker(hmcf, cycle) != NGX_OK) {
+    if (ngx_http_hybrid_request_init_worker(hmcf, cycle) != NGX_OK
+        || ngx_http_hybrid_failure_init_worker(hmcf, cycle) != NGX_OK)
+    {
         return NGX_ERROR;
     }
 

@@ -48,6 +48,7 @@ typedef struct ngx_http_hybrid_flush_s    ngx_http_hybrid_flush_t;
 typedef struct ngx_http_hybrid_revoke_s   ngx_http_hybrid_revoke_t;
 typedef struct ngx_http_hybrid_backend_s  ngx_http_hybrid_backend_t;
 typedef struct ngx_http_hybrid_issuer_s   ngx_http_hybrid_issuer_t;
+typedef struct ngx_http_hybrid_failures_s ngx_http_hybrid_failures_t;
 
 
 typedef enum {
@@ -214,6 +215,7 @@ typedef struct {
     ngx_hybrid_redis_t            *redis;
     ngx_http_hybrid_flush_t       *flush;
     ngx_http_hybrid_revoke_t      *revoke;
+    ngx_http_hybrid_failures_t    *failures;
 } ngx_http_hybrid_main_conf_t;
 
 
@@ -374,6 +376,10 @@ struct ngx_http_hybrid_ctx_s {
     ngx_uint_t                         loss;   /* limits without Redis */
     void                              *view;   /* of the status page */
 
+    /* failures to authenticate are told of, and may have to wait */
+    const char                        *why;
+    ngx_msec_t                         due;
+
     unsigned                           scanning:1;
     unsigned                           entering:1;
     unsigned                           reading:1;
@@ -388,6 +394,8 @@ struct ngx_http_hybrid_ctx_s {
     unsigned                           replaced:1;
     unsigned                           degraded:1;
     unsigned                           counted:1;
+    unsigned                           failed:1;      /* "why" was told of */
+    unsigned                           slowed:1;
 };
 
 
@@ -446,6 +454,15 @@ ngx_int_t ngx_http_hybrid_identify(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_uint_t access);
 ngx_int_t ngx_http_hybrid_identity_refuse(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, const char *why);
+ngx_int_t ngx_http_hybrid_failure_init_worker(
+    ngx_http_hybrid_main_conf_t *hmcf, ngx_cycle_t *cycle);
+void ngx_http_hybrid_failure(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, const char *why);
+void ngx_http_hybrid_failure_refused(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx);
+ngx_int_t ngx_http_hybrid_failure_wait(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, ngx_int_t rc);
+void ngx_http_hybrid_failure_detach(ngx_http_hybrid_ctx_t *ctx);
 ngx_int_t ngx_http_hybrid_token_verify(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_str_t *id, ngx_str_t *secret);
 ngx_int_t ngx_http_hybrid_revoke_init_zone(ngx_http_hybrid_main_conf_t *hmcf,

@@ -21,7 +21,7 @@ static ngx_hybrid_series_t *ngx_hybrid_shm_get(ngx_hybrid_shm_t *shm,
 
 
 /* "hybrid" and the version of this layout */
-#define NGX_HYBRID_SHM_MAGIC    0x6879627269640003ULL
+#define NGX_HYBRID_SHM_MAGIC    0x6879627269640004ULL
 
 /* series kept back for ("client", "backend", other) and for the last resort */
 #define NGX_HYBRID_SHM_RESERVE  8
@@ -35,6 +35,7 @@ ngx_hybrid_shm_init(ngx_hybrid_shm_t *shm, ngx_shm_zone_t *zone,
     ngx_hybrid_shm_t *old)
 {
     size_t                size;
+    ngx_uint_t            n;
     ngx_hybrid_shm_sh_t  *sh;
 
     shm->shpool = (ngx_slab_pool_t *) zone->shm.addr;
@@ -81,6 +82,15 @@ ngx_hybrid_shm_init(ngx_hybrid_shm_t *shm, ngx_shm_zone_t *zone,
     if (sh->slots == NULL) {
         return NGX_ERROR;
     }
+
+    size = ngx_hybrid_source_size(zone->shm.size, &n);
+
+    sh->sources = ngx_slab_calloc(shm->shpool, size);
+    if (sh->sources == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_hybrid_source_init(sh->sources, n, (uint32_t) ngx_random());
 
     ngx_sprintf(sh->id, "%08xD%08xD", (uint32_t) ngx_random(),
                 (uint32_t) (ngx_random() ^ ngx_time() ^ ngx_pid << 16));

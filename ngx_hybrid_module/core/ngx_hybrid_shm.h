@@ -16,6 +16,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include "ngx_hybrid_histogram.h"
+#include "ngx_hybrid_source.h"
 
 
 #define NGX_HYBRID_SHM_MIN     (512 * 1024)
@@ -38,10 +39,38 @@ typedef enum {
 } ngx_hybrid_outcome_e;
 
 
+/* refusals that "hybrid_shadow" may let through; they are fields in Redis */
+
+typedef enum {
+    ngx_hybrid_shadow_unauthenticated = 0,
+    ngx_hybrid_shadow_verb,
+    ngx_hybrid_shadow_model_denied,
+    ngx_hybrid_shadow_keep_alive,
+    ngx_hybrid_shadow_options,
+    ngx_hybrid_shadow_rate_limited,
+    ngx_hybrid_shadow_limits_unavailable,
+    ngx_hybrid_shadow_n
+} ngx_hybrid_shadow_e;
+
+
 /* counters of a series: outcomes, then these */
 
 #define NGX_HYBRID_COUNT_FALLBACKS  ngx_hybrid_outcome_n
-#define NGX_HYBRID_COUNTS           (ngx_hybrid_outcome_n + 1)
+#define NGX_HYBRID_COUNT_SHADOWED   (ngx_hybrid_outcome_n + 1)
+#define NGX_HYBRID_COUNTS           (NGX_HYBRID_COUNT_SHADOWED                \
+                                     + ngx_hybrid_shadow_n)
+
+
+/* failures to authenticate, by class */
+
+typedef enum {
+    ngx_hybrid_failure_missing = 0,
+    ngx_hybrid_failure_malformed,      /* broken, or more than one */
+    ngx_hybrid_failure_invalid,
+    ngx_hybrid_failure_expired,
+    ngx_hybrid_failure_revoked,
+    ngx_hybrid_failure_n
+} ngx_hybrid_failure_e;
 
 
 typedef enum {
@@ -124,6 +153,9 @@ typedef struct {
     ngx_uint_t                 nslots;
     ngx_atomic_t              *slots;     /* index of the series + 1 */
     ngx_hybrid_series_t       *series;
+    ngx_hybrid_sources_t      *sources;   /* of failures to authenticate */
+    ngx_atomic_t               failures[ngx_hybrid_failure_n];
+    ngx_atomic_t               slowed;
 } ngx_hybrid_shm_sh_t;
 
 

@@ -106,6 +106,14 @@ void ngx_http_hybrid_json_docs(ngx_http_hybrid_view_t *view,
 void ngx_http_hybrid_prom_docs(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out);
 
+/* failures to authenticate, and what shadow mode let through */
+void ngx_http_hybrid_json_auth(ngx_http_hybrid_view_t *view,
+    ngx_http_hybrid_out_t *out);
+void ngx_http_hybrid_prom_auth(ngx_http_hybrid_view_t *view,
+    ngx_http_hybrid_out_t *out);
+
+const char *ngx_http_hybrid_view_scope(ngx_http_hybrid_view_t *view);
+
 extern ngx_str_t  ngx_http_hybrid_outcome_names[];
 extern ngx_str_t  ngx_http_hybrid_timer_names[];
 

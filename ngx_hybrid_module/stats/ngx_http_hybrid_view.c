@@ -29,7 +29,6 @@ static void ngx_http_hybrid_prom_timer(ngx_http_hybrid_view_t *view,
     ngx_uint_t timer, ngx_http_hybrid_out_t *out);
 static void ngx_http_hybrid_prom_histogram(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_row_t *row, ngx_uint_t timer, ngx_http_hybrid_out_t *out);
-static const char *ngx_http_hybrid_view_scope(ngx_http_hybrid_view_t *view);
 static ngx_uint_t ngx_http_hybrid_view_redis(ngx_http_hybrid_view_t *view);
 
 
@@ -59,6 +58,7 @@ ngx_http_hybrid_view_json(ngx_http_hybrid_view_t *view, ngx_str_t *text)
     ngx_http_hybrid_json_clients(view, &out);
     ngx_http_hybrid_json_backends(view, &out);
     ngx_http_hybrid_json_docs(view, &out);
+    ngx_http_hybrid_json_auth(view, &out);
 
     ngx_http_hybrid_out(&out, "\"series\":[");
 
@@ -95,6 +95,7 @@ ngx_http_hybrid_view_prometheus(ngx_http_hybrid_view_t *view, ngx_str_t *text)
 
     ngx_http_hybrid_prom_gateway(view, &out);
     ngx_http_hybrid_prom_docs(view, &out);
+    ngx_http_hybrid_prom_auth(view, &out);
     ngx_http_hybrid_prom_counts(view, &out);
 
     for (t = 0; t < ngx_hybrid_timer_n; t++) {
@@ -113,7 +114,7 @@ ngx_http_hybrid_view_open(ngx_http_hybrid_view_t *view, size_t row,
 {
     size_t  size;
 
-    size = 4096 + view->rows.nelts * row
+    size = 8192 + view->rows.nelts * row
            + view->conf->clients.nelts * 1024
            + view->conf->backends.nelts * 1024;
 
@@ -145,7 +146,7 @@ ngx_http_hybrid_out(ngx_http_hybrid_out_t *out, const char *fmt, ...)
  * alone are other series, and not counters that seem to have been reset.
  */
 
-static const char *
+const char *
 ngx_http_hybrid_view_scope(ngx_http_hybrid_view_t *view)
 {
     return view->all ? "all" : "gateway";
