@@ -26,4 +26,15 @@
 #endif
 
 
+/* trailers may be kept since 1.27.2 */
+
+#if (nginx_version >= 1027002)
+#define ngx_hybrid_parse_chunked(r, b, ctx)                                   \
+    ngx_http_parse_chunked(r, b, ctx, 0)
+#else
+#define ngx_hybrid_parse_chunked(r, b, ctx)                                   \
+    ngx_http_parse_chunked(r, b, ctx)
+#endif
+
+
 #endif /* _NGX_HYBRID_COMPAT_H_INCLUDED_ */

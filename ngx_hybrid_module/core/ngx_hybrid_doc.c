@@ -102,11 +102,13 @@ ngx_int_t
 ngx_hybrid_doc_publish(ngx_hybrid_shm_t *shm, ngx_hybrid_doc_t *doc,
     ngx_str_t *text, ngx_msec_t next)
 {
+    size_t   room;
     u_char  *data, *old;
 
     ngx_shmtx_lock(&shm->shpool->mutex);
 
     old = NULL;
+    room = doc->room;
 
     if (doc->data == NULL || doc->room < text->len) {
 
@@ -131,10 +133,16 @@ ngx_hybrid_doc_publish(ngx_hybrid_shm_t *shm, ngx_hybrid_doc_t *doc,
     ngx_memory_barrier();
     doc->len = text->len;
 
+    /* it may have been a credential */
+
     if (old) {
+        ngx_explicit_memzero(old, room);
         ngx_slab_free_locked(shm->shpool, old);
     }
 
+    ngx_explicit_memzero(doc->data + doc->len, doc->room - doc->len);
+
+    doc->ntag = 0;
     doc->nerror = 0;
     doc->failures = 0;
     doc->loaded = ngx_current_msec;
@@ -189,6 +197,46 @@ ngx_hybrid_doc_end(ngx_hybrid_doc_t *doc, ngx_msec_t next)
 }
 
 
+void
+ngx_hybrid_doc_release(ngx_hybrid_doc_t *doc)
+{
+    doc->busy = 0;
+}
+
+
+void
+ngx_hybrid_doc_set_tag(ngx_hybrid_shm_t *shm, ngx_hybrid_doc_t *doc,
+    ngx_str_t *tag)
+{
+    ngx_shmtx_lock(&shm->shpool->mutex);
+
+    doc->ntag = 0;
+
+    if (doc->data && tag->len <= NGX_HYBRID_DOC_TAG) {
+        ngx_memcpy(doc->tag, tag->data, tag->len);
+        doc->ntag = (u_short) tag->len;
+    }
+
+    ngx_shmtx_unlock(&shm->shpool->mutex);
+}
+
+
+size_t
+ngx_hybrid_doc_tag(ngx_hybrid_shm_t *shm, ngx_hybrid_doc_t *doc, u_char *buf)
+{
+    size_t  len;
+
+    ngx_shmtx_lock(&shm->shpool->mutex);
+
+    len = doc->ntag;
+    ngx_memcpy(buf, doc->tag, len);
+
+    ngx_shmtx_unlock(&shm->shpool->mutex);
+
+    return len;
+}
+
+
 ngx_uint_t
 ngx_hybrid_doc_want(ngx_hybrid_doc_t *doc, ngx_msec_t cooldown)
 {
@@ -212,21 +260,28 @@ ngx_hybrid_doc_want(ngx_hybrid_doc_t *doc, ngx_msec_t cooldown)
 }
 
 
-void
+ngx_uint_t
 ngx_hybrid_doc_drop(ngx_hybrid_shm_t *shm, ngx_hybrid_doc_t *doc)
 {
+    ngx_uint_t  dropped;
+
     ngx_shmtx_lock(&shm->shpool->mutex);
 
-    if (doc->data) {
+    dropped = (doc->data != NULL);
+
+    if (dropped) {
         ngx_explicit_memzero(doc->data, doc->room);
         ngx_slab_free_locked(shm->shpool, doc->data);
         doc->data = NULL;
         doc->len = 0;
         doc->room = 0;
+        doc->ntag = 0;
         doc->generation++;
     }
 
     ngx_shmtx_unlock(&shm->shpool->mutex);
+
+    return dropped;
 }
 
 

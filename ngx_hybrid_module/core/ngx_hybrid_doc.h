@@ -20,7 +20,8 @@
 
 
 #define NGX_HYBRID_DOC_NAME   128
-#define NGX_HYBRID_DOC_ERROR  128
+#define NGX_HYBRID_DOC_ERROR  256
+#define NGX_HYBRID_DOC_TAG    128
 
 
 typedef struct ngx_hybrid_doc_s  ngx_hybrid_doc_t;
@@ -37,8 +38,10 @@ struct ngx_hybrid_doc_s {
     size_t                     len;
     size_t                     room;
     u_short                    nerror;
+    u_short                    ntag;
     u_short                    nname;
     u_char                     error[NGX_HYBRID_DOC_ERROR];
+    u_char                     tag[NGX_HYBRID_DOC_TAG];
     u_char                     name[NGX_HYBRID_DOC_NAME];
 };
 
@@ -61,14 +64,27 @@ void ngx_hybrid_doc_unchanged(ngx_hybrid_shm_t *shm, ngx_hybrid_doc_t *doc,
 void ngx_hybrid_doc_failed(ngx_hybrid_shm_t *shm, ngx_hybrid_doc_t *doc,
     ngx_str_t *error, ngx_msec_t next);
 
+/* the turn ends without a result: another worker takes it */
+void ngx_hybrid_doc_release(ngx_hybrid_doc_t *doc);
+
+/*
+ * What the server calls the version that was published last, such as an
+ * ETag: set right after that, forgotten with the document, empty if it is
+ * not known or too long.  buf is of NGX_HYBRID_DOC_TAG.
+ */
+void ngx_hybrid_doc_set_tag(ngx_hybrid_shm_t *shm, ngx_hybrid_doc_t *doc,
+    ngx_str_t *tag);
+size_t ngx_hybrid_doc_tag(ngx_hybrid_shm_t *shm, ngx_hybrid_doc_t *doc,
+    u_char *buf);
+
 /*
  * A turn is wanted now, but not sooner than "cooldown" msec after the last
  * one began.  1: it is due.
  */
 ngx_uint_t ngx_hybrid_doc_want(ngx_hybrid_doc_t *doc, ngx_msec_t cooldown);
 
-/* the document is no more: its owner counts it as too old */
-void ngx_hybrid_doc_drop(ngx_hybrid_shm_t *shm, ngx_hybrid_doc_t *doc);
+/* the document is no more: its owner counts it as too old.  1: it was there */
+ngx_uint_t ngx_hybrid_doc_drop(ngx_hybrid_shm_t *shm, ngx_hybrid_doc_t *doc);
 
 /*
  * A copy in pool, and its generation; NGX_DECLINED: there is none, and the
