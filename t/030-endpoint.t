@@ -22,7 +22,7 @@ my %endpoint = (
     (map { $_ => [ 'inference', [$post], $model ] }
         '/api/chat', '/api/generate', '/api/embed', '/api/embeddings',
         '/v1/chat/completions', '/v1/completions', '/v1/embeddings',
-        '/v1/responses', '/v1/messages'),
+        '/v1/responses', '/v1/messages', '/v1/messages/count_tokens'),
     (map { $_ => [ 'read', [ $get, $head ] ] } '/', '/api/version'),
     '/api/tags' => [ 'read', [ $get, $head ], '', '"name":"m:latest"' ],
     '/v1/models' => [ 'read', [ $get, $head ], '', '"id":"m:latest"' ],
@@ -106,7 +106,8 @@ my @tricks = (
     '/api/pull%0a', '/api/pull%3fx', '/api/pull%23', '/api/pull#x',
     '/api/pull.',
     '/api\\pull', '/api/pull%ff', '/api/pul', '/api/pulls', '/api', '/api/',
-    '/v1', '/v1/', '/v1/chat', '/v1/audio/transcriptions', '/v1/models/',
+    '/v1', '/v1/', '/v1/chat', '/v1/audio/speech', '/v1/audio/transcriptions/',
+    '/v1/images/generations', '/v1/models/',
     '/v1/models/a/b', '/v1/models/a%2fb', '/v1/models/..', '/v1/models/.',
     '/v1/models/../../api/pull', '/v1/models/..%2f..%2fapi%2fpull',
     '/v1/models/m%20', '/v1/models/%6d', '/v1/models/m/', '/v1/models/*',

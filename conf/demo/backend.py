@@ -9,6 +9,7 @@ and makes up every answer. What is under /_mock/ is for tests: what was asked
 import argparse
 import asyncio
 import collections
+import email
 import hashlib
 import http
 import inspect
@@ -38,6 +39,7 @@ DETAILS = {"format": "gguf", "family": "mock", "families": ["mock"],
 INFERENCE = {"/api/generate", "/api/chat", "/api/embed", "/api/embeddings",
              "/v1/completions", "/v1/chat/completions", "/v1/embeddings",
              "/v1/messages"}
+FORMS = {"/v1/audio/transcriptions", "/v1/audio/translations"}
 FAULTS = {"status", "retry_after", "body", "headers", "delay_ms", "reset",
           "hang_before_header", "close_before_header", "close_after_tokens",
           "times", "all"}
@@ -299,7 +301,8 @@ class Backend:
             "/_mock/stats": {"GET": lambda connection: {
                 "name": args.name, **self.stats, "by_path": self.by_path}},
             **{path: {"POST": self.embed if "embed" in path else self.infer}
-               for path in INFERENCE}}
+               for path in INFERENCE},
+            **{path: {"POST": self.transcribe} for path in FORMS}}
         for path in ("/", "/api/version", "/api/tags"):
             self.routes[path]["HEAD"] = self.routes[path]["GET"]
 
@@ -417,6 +420,20 @@ class Backend:
                 "load_duration": figures["load_duration"],
                 "prompt_eval_count": run.prompt_count}
 
+    def transcribe(self, connection):
+        """The query, if there is one, beats the form: as in Go's FormValue."""
+        request = connection.request
+        kind = [v for n, v in request.headers if n.lower() == "content-type"]
+        form = email.message_from_bytes(
+            b"Content-Type: " + kind[0].encode("latin-1") + b"\r\n\r\n"
+            + request.body)
+        fields = {part.get_param("name", header="content-disposition"):
+                  part.get_payload(decode=True) for part in form.get_payload()}
+        query = urllib.parse.parse_qs(request.target.partition("?")[2])
+        model = (query.get("model") or [fields["model"].decode()])[0]
+        model = self.catalogue.find(model)
+        return {"text": f"{len(fields.get('file', b''))} bytes, {model}"}
+
     def ps(self, connection):
         return {"models": [
             ollama_entry(name, expires_at=rfc3339(time.time() + 300),
@@ -485,7 +502,7 @@ class Backend:
 
     def next_fault(self, path):
         fault = self.behaviour
-        if path not in INFERENCE and not fault.get("all"):
+        if path not in INFERENCE | FORMS and not fault.get("all"):
             return {}
         if fault.get("times") == 0:
             return {}

@@ -38,6 +38,11 @@ static const ngx_http_hybrid_endpoint_t  ngx_http_hybrid_endpoints[] = {
     ngx_http_hybrid_openai(NGX_HTTP_POST, "/v1/embeddings", INFERENCE, body),
     ngx_http_hybrid_openai(NGX_HTTP_POST, "/v1/responses", INFERENCE, body),
 
+    ngx_http_hybrid_openai(NGX_HTTP_POST, "/v1/audio/transcriptions",
+                           INFERENCE, form),
+    ngx_http_hybrid_openai(NGX_HTTP_POST, "/v1/audio/translations",
+                           INFERENCE, form),
+
     { NGX_HTTP_POST, ngx_string("/v1/messages"),
       NGX_HTTP_HYBRID_VERB_INFERENCE, ngx_http_hybrid_model_body,
       ngx_http_hybrid_dialect_anthropic },

@@ -10,12 +10,14 @@
 #include "ngx_http_hybrid_module.h"
 
 
+static ngx_int_t ngx_http_hybrid_policy_form(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx);
 static ngx_int_t ngx_http_hybrid_policy_create(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx);
 static ngx_uint_t ngx_http_hybrid_policy_given(ngx_http_hybrid_ctx_t *ctx,
     ngx_uint_t key);
 static ngx_int_t ngx_http_hybrid_policy_syntax(ngx_http_request_t *r,
-    ngx_http_hybrid_ctx_t *ctx, ngx_hybrid_json_t *js);
+    ngx_http_hybrid_ctx_t *ctx, const char *reason, off_t offset);
 static ngx_int_t ngx_http_hybrid_policy_name(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_uint_t key, ngx_hybrid_model_t *model);
 static ngx_int_t ngx_http_hybrid_policy_second(ngx_http_request_t *r,
@@ -34,8 +36,16 @@ ngx_http_hybrid_policy_body(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
     js = &ctx->body->json;
     values = ctx->body->values;
 
-    if (ngx_hybrid_json_finish(js) != NGX_OK) {
-        return ngx_http_hybrid_policy_syntax(r, ctx, js);
+    if (ctx->body->form) {
+
+        if (ngx_http_hybrid_policy_form(r, ctx) != NGX_OK) {
+            return ctx->verdict;
+        }
+
+    } else if (ngx_hybrid_json_finish(js) != NGX_OK) {
+        return ngx_http_hybrid_policy_syntax(r, ctx,
+                                             ngx_hybrid_json_reason(js),
+                                             js->offset);
     }
 
     key = NGX_HTTP_HYBRID_KEY_MODEL;
@@ -111,6 +121,38 @@ ngx_http_hybrid_policy_body(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
 }
 
 
+/* the field is as a string of JSON from here on, with quotes around */
+
+static ngx_int_t
+ngx_http_hybrid_policy_form(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
+{
+    ngx_hybrid_json_value_t  *value;
+    ngx_hybrid_multipart_t   *form;
+
+    form = ctx->body->form;
+
+    if (ngx_hybrid_multipart_finish(form) != NGX_OK) {
+        return ngx_http_hybrid_policy_syntax(r, ctx,
+                                             ngx_hybrid_multipart_reason(form),
+                                             form->offset);
+    }
+
+    if (!form->found) {
+        return NGX_OK;
+    }
+
+    value = &ctx->body->values[NGX_HTTP_HYBRID_KEY_MODEL];
+
+    value->type = NGX_HYBRID_JSON_T_STRING;
+    value->start = form->start - 1;
+    value->end = form->end + 1;
+    value->data = form->value;
+    value->len = form->len;
+
+    return NGX_OK;
+}
+
+
 /* what a create can name a model or a machine by, besides "from" */
 
 static ngx_int_t
@@ -157,17 +199,14 @@ ngx_http_hybrid_policy_given(ngx_http_hybrid_ctx_t *ctx, ngx_uint_t key)
 
 static ngx_int_t
 ngx_http_hybrid_policy_syntax(ngx_http_request_t *r,
-    ngx_http_hybrid_ctx_t *ctx, ngx_hybrid_json_t *js)
+    ngx_http_hybrid_ctx_t *ctx, const char *reason, off_t offset)
 {
-    u_char      *p;
-    size_t       size;
-    const char  *reason;
-
-    reason = ngx_hybrid_json_reason(js);
+    u_char  *p;
+    size_t   size;
 
     ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
                   "request body is refused: %s at byte %O", reason,
-                  js->offset);
+                  offset);
 
     (void) ngx_http_hybrid_refuse(ctx, NGX_HTTP_BAD_REQUEST, "invalid_body",
                                   reason);
@@ -180,7 +219,7 @@ ngx_http_hybrid_policy_syntax(ngx_http_request_t *r,
         ctx->message.data = p;
         ctx->message.len = ngx_sprintf(p,
                                        "request body is refused: %s at "
-                                       "byte %O", reason, js->offset) - p;
+                                       "byte %O", reason, offset) - p;
     }
 
     return NGX_HTTP_BAD_REQUEST;

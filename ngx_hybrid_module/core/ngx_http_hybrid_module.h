@@ -19,6 +19,7 @@
 
 #include "ngx_hybrid_compat.h"
 #include "ngx_hybrid_json.h"
+#include "ngx_hybrid_multipart.h"
 #include "ngx_hybrid_model.h"
 #include "ngx_hybrid_shm.h"
 #include "ngx_hybrid_doc.h"
@@ -246,6 +247,7 @@ typedef enum {
     ngx_http_hybrid_model_none = 0,   /* any backend can answer */
     ngx_http_hybrid_model_body,       /* "model" */
     ngx_http_hybrid_model_body_name,  /* "model", else "name" */
+    ngx_http_hybrid_model_form,       /* a form's field "model" */
     ngx_http_hybrid_model_copy,       /* "source" and "destination" */
     ngx_http_hybrid_model_path,       /* the rest of the path */
     ngx_http_hybrid_model_list        /* answered by the gateway itself */
@@ -302,6 +304,7 @@ typedef struct {
 
 
 typedef struct {
+    ngx_hybrid_multipart_t        *form;    /* NULL: it is JSON */
     ngx_hybrid_json_t              json;
     ngx_hybrid_json_value_t        values[NGX_HTTP_HYBRID_KEYS
                                           + NGX_HTTP_HYBRID_OPTIONS];

@@ -10,6 +10,8 @@
 #include "ngx_http_hybrid_module.h"
 
 
+static ngx_int_t ngx_http_hybrid_body_form(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx);
 static ngx_int_t ngx_http_hybrid_body_splice_memory(ngx_http_request_t *r,
     off_t start, off_t end, ngx_str_t *name, ngx_chain_t **out);
 static ngx_int_t ngx_http_hybrid_body_splice_file(ngx_http_request_t *r,
@@ -74,7 +76,64 @@ ngx_http_hybrid_body_init(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
                                       "internal", "internal error");
     }
 
+    body->form = NULL;
     ctx->body = body;
+
+    if (ctx->endpoint->model == ngx_http_hybrid_model_form) {
+        return ngx_http_hybrid_body_form(r, ctx);
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_hybrid_body_form(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
+{
+    ngx_uint_t               i, n;
+    ngx_list_part_t         *part;
+    ngx_table_elt_t         *h, *type;
+    ngx_hybrid_multipart_t  *form;
+
+    form = ngx_palloc(r->pool, sizeof(ngx_hybrid_multipart_t));
+    if (form == NULL) {
+        return ngx_http_hybrid_refuse(ctx, NGX_HTTP_INTERNAL_SERVER_ERROR,
+                                      "internal", "internal error");
+    }
+
+    ctx->body->form = form;
+
+    part = &r->headers_in.headers.part;
+    h = part->elts;
+    type = NULL;
+    n = 0;
+
+    for (i = 0; /* void */ ; i++) {
+
+        if (i >= part->nelts) {
+            if (part->next == NULL) {
+                break;
+            }
+
+            part = part->next;
+            h = part->elts;
+            i = 0;
+        }
+
+        if (h[i].key.len == sizeof("content-type") - 1
+            && ngx_memcmp(h[i].lowcase_key, "content-type", 12) == 0)
+        {
+            type = &h[i];
+            n++;
+        }
+    }
+
+    if (n != 1 || ngx_hybrid_multipart_init(form, &type->value) != NGX_OK) {
+        return ngx_http_hybrid_refuse(ctx, NGX_HTTP_BAD_REQUEST,
+                                      "invalid_body",
+                                      "the Content-Type must be one of "
+                                      "multipart/form-data with a boundary");
+    }
 
     return NGX_OK;
 }
@@ -97,7 +156,15 @@ ngx_http_hybrid_body_scan(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
     for (cl = in; cl; cl = cl->next) {
         b = cl->buf;
 
-        if (b->last > b->pos) {
+        if (b->last == b->pos) {
+            continue;
+        }
+
+        if (ctx->body->form) {
+            (void) ngx_hybrid_multipart_feed(ctx->body->form, b->pos,
+                                             b->last - b->pos);
+
+        } else {
             (void) ngx_hybrid_json_feed(&ctx->body->json, b->pos,
                                         b->last - b->pos);
         }
@@ -128,7 +195,7 @@ ngx_http_hybrid_body_splice(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
         return NGX_ERROR;
     }
 
-    /* inside of the quotes: the new name needs no escapes */
+    /* inside of the quotes: the new name needs no escapes, in a form either */
 
     start = value->start + 1;
     end = value->end - 1;
