@@ -238,7 +238,6 @@ my @refused = (
     [ client_certificate => 'a.pem a.key' ], [ slots => '4' ],
     [ price => 'input=0.10 output=0.40' ], [ probe => 'interval=5s' ]),
 [ later('models discover') => in_backend('models discover;') ],
-[ later('credential gce') => credential('gce') ],
 
 (map { [ qq(backend "b" needs "host": the name to send, to ask for and to )
          . 'verify with TLS'

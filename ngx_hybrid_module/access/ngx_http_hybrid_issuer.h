@@ -45,9 +45,9 @@ struct ngx_http_hybrid_issuer_s {
     ngx_array_t                    claims;      /* ngx_str_t */
     ngx_array_t                    rules;   /* ngx_http_hybrid_jwt_rule_t */
 
-    /* of a URL, in the zone; what the fetcher knows about it */
+    /* of a URL, in the zone, and who fetches it */
     ngx_hybrid_doc_t              *doc;
-    void                          *fetch;
+    ngx_hybrid_getter_t           *getter;
 
     /*
      * Of this worker: the keys in use, NULL when there are none, and the
@@ -57,6 +57,7 @@ struct ngx_http_hybrid_issuer_s {
     ngx_hybrid_jwks_t             *keys;
     ngx_atomic_uint_t              seen;
     ngx_uint_t                     generation;
+    ngx_uint_t                     ndropped;    /* said so in the log */
 
     unsigned                       url:1;       /* jwks is one */
     unsigned                       app:1;       /* as Cloudflare Access */
@@ -90,8 +91,15 @@ ngx_int_t ngx_http_hybrid_issuer_file(void *data, ngx_str_t *text,
     ngx_uint_t level, ngx_log_t *log);
 
 
-/* access/ngx_http_hybrid_jwks.c: the document is due, see the fetcher */
+/* access/ngx_http_hybrid_jwks.c */
 
+ngx_int_t ngx_http_hybrid_jwks_init(ngx_conf_t *cf,
+    ngx_http_hybrid_main_conf_t *hmcf, ngx_resolver_t *resolver);
+
+/* when the issuers have their documents */
+void ngx_http_hybrid_jwks_adopt(ngx_http_hybrid_main_conf_t *hmcf);
+
+/* the document is due */
 void ngx_http_hybrid_jwks_wanted(ngx_http_hybrid_issuer_t *issuer);
 
 

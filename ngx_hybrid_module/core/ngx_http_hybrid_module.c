@@ -286,6 +286,8 @@ ngx_http_hybrid_create_main_conf(ngx_conf_t *cf)
            != NGX_OK
         || ngx_array_init(&hmcf->routes, cf->pool, 8, sizeof(void *))
            != NGX_OK
+        || ngx_array_init(&hmcf->gces, cf->pool, 1, sizeof(void *))
+           != NGX_OK
         || ngx_array_init(&hmcf->issuers, cf->pool, 2, sizeof(void *))
            != NGX_OK)
     {
@@ -303,8 +305,9 @@ ngx_http_hybrid_init_main_conf(ngx_conf_t *cf, void *conf)
 {
     ngx_http_hybrid_main_conf_t  *hmcf = conf;
 
-    ngx_str_t          name = ngx_string("hybrid");
-    ngx_hybrid_shm_t  *shm;
+    ngx_str_t                  name = ngx_string("hybrid");
+    ngx_hybrid_shm_t          *shm;
+    ngx_http_core_loc_conf_t  *clcf;
 
     if (!hmcf->defined) {
         return NGX_CONF_OK;
@@ -327,8 +330,14 @@ ngx_http_hybrid_init_main_conf(ngx_conf_t *cf, void *conf)
     hmcf->zone->init = ngx_http_hybrid_init_zone;
     hmcf->zone->data = hmcf;
 
+    /* http{}'s own, or NULL: names are looked up now, once */
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
     if (ngx_http_hybrid_route_init(cf, hmcf) != NGX_OK
-        || ngx_http_hybrid_request_init(cf, hmcf) != NGX_OK)
+        || ngx_http_hybrid_request_init(cf, hmcf) != NGX_OK
+        || ngx_http_hybrid_jwks_init(cf, hmcf, clcf->resolver) != NGX_OK
+        || ngx_http_hybrid_gce_init(cf, hmcf, clcf->resolver) != NGX_OK)
     {
         return NGX_CONF_ERROR;
     }
@@ -508,9 +517,13 @@ ngx_http_hybrid_init_zone(ngx_shm_zone_t *zone, void *data)
         ngx_http_hybrid_limit_adopt(clients[i]);
     }
 
-    if (ngx_http_hybrid_issuer_adopt(hmcf, zone->shm.log) != NGX_OK) {
+    if (ngx_http_hybrid_issuer_adopt(hmcf, zone->shm.log) != NGX_OK
+        || ngx_http_hybrid_gce_adopt(hmcf, zone->shm.log) != NGX_OK)
+    {
         return NGX_ERROR;
     }
+
+    ngx_http_hybrid_jwks_adopt(hmcf);
 
     return ngx_http_hybrid_revoke_init_zone(hmcf, zone->shm.log);
 }
@@ -558,6 +571,7 @@ ngx_http_hybrid_init_process(ngx_cycle_t *cycle)
     }
 
     ngx_hybrid_watch_start(&hmcf->watches, cycle);
+    ngx_hybrid_getters_start(&hmcf->getters, hmcf->shm, cycle);
 
     if (hmcf->redis_conf == NULL) {
         return NGX_OK;
@@ -593,6 +607,8 @@ ngx_http_hybrid_exit_process(ngx_cycle_t *cycle)
     }
 
     ngx_http_hybrid_revoke_exit_worker(hmcf);
+    ngx_hybrid_getters_stop(&hmcf->getters);
+    ngx_http_hybrid_gce_exit(hmcf);
 
     EVP_MD_CTX_free(hmcf->digest);
     EVP_MD_free(hmcf->sha256);

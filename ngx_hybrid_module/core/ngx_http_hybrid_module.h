@@ -24,6 +24,7 @@
 #include "ngx_hybrid_shm.h"
 #include "ngx_hybrid_doc.h"
 #include "ngx_hybrid_watch.h"
+#include "ngx_hybrid_getter.h"
 #include "ngx_hybrid_redis.h"
 
 
@@ -50,6 +51,7 @@ typedef struct ngx_http_hybrid_revoke_s   ngx_http_hybrid_revoke_t;
 typedef struct ngx_http_hybrid_backend_s  ngx_http_hybrid_backend_t;
 typedef struct ngx_http_hybrid_issuer_s   ngx_http_hybrid_issuer_t;
 typedef struct ngx_http_hybrid_failures_s ngx_http_hybrid_failures_t;
+typedef struct ngx_http_hybrid_gce_s      ngx_http_hybrid_gce_t;
 
 
 typedef enum {
@@ -162,6 +164,7 @@ struct ngx_http_hybrid_backend_s {
     /* headers that prove to the backend who we are: ngx_table_elt_t */
     ngx_array_t                    credentials;
     ngx_str_t                      authorization;
+    ngx_http_hybrid_gce_t         *gce;     /* its token is the credential */
 
     unsigned                       ssl:1;
     unsigned                       host_set:1;
@@ -204,7 +207,9 @@ typedef struct {
     ngx_int_t                      cert_verify;  /* index of a variable */
     ngx_http_hybrid_place_t        cert_warned;
     ngx_hash_t                     headers;   /* that may travel on */
+    ngx_array_t                    gces;      /* ngx_http_hybrid_gce_t * */
     ngx_hybrid_watches_t           watches;   /* files read again on change */
+    ngx_hybrid_getters_t           getters;   /* documents fetched again */
     ngx_hybrid_doc_t              *revoked;   /* NULL: no Redis */
     ngx_http_upstream_srv_conf_t  *upstream;  /* "hybrid" */
     ngx_uint_t                     filters;   /* a location uses us */
@@ -538,6 +543,19 @@ const char *ngx_http_hybrid_balancer_check(ngx_conf_t *cf,
 
 char *ngx_http_hybrid_credential(ngx_conf_t *cf,
     ngx_http_hybrid_backend_t *backend);
+
+/* the arguments of "credential gce" */
+char *ngx_http_hybrid_gce(ngx_conf_t *cf, ngx_http_hybrid_backend_t *backend);
+ngx_int_t ngx_http_hybrid_gce_init(ngx_conf_t *cf,
+    ngx_http_hybrid_main_conf_t *hmcf, ngx_resolver_t *resolver);
+ngx_int_t ngx_http_hybrid_gce_adopt(ngx_http_hybrid_main_conf_t *hmcf,
+    ngx_log_t *log);
+void ngx_http_hybrid_gce_exit(ngx_http_hybrid_main_conf_t *hmcf);
+
+/* whether there is a token that is good now; its header's value */
+ngx_uint_t ngx_http_hybrid_gce_ready(ngx_http_hybrid_gce_t *gce,
+    ngx_log_t *log);
+ngx_str_t *ngx_http_hybrid_gce_value(ngx_http_hybrid_gce_t *gce);
 
 /* limit */
 

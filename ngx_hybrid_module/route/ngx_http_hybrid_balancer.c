@@ -279,6 +279,12 @@ ngx_http_hybrid_balancer_candidate(ngx_http_request_t *r,
         return NGX_BUSY;
     }
 
+    if (cand->backend->gce
+        && !ngx_http_hybrid_gce_ready(cand->backend->gce, pc->log))
+    {
+        return NGX_BUSY;
+    }
+
     /* "nginx -t" does not see where a variable leads */
 
     fault = cand->backend->ssl ? ngx_http_hybrid_balancer_tls(u->conf) : NULL;

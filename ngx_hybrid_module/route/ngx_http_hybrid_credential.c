@@ -94,10 +94,7 @@ ngx_http_hybrid_credential(ngx_conf_t *cf, ngx_http_hybrid_backend_t *backend)
     }
 
     if (ngx_strcmp(value[1].data, "gce") == 0) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"credential gce\" is not available in this "
-                           "version");
-        return NGX_CONF_ERROR;
+        return ngx_http_hybrid_gce(cf, backend);
     }
 
     ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,

@@ -257,6 +257,10 @@ ngx_http_hybrid_request_headers(ngx_http_request_t *r,
         }
 
         *out = h[i];
+
+        if (backend->gce) {
+            out->value = *ngx_http_hybrid_gce_value(backend->gce);
+        }
     }
 
     /*

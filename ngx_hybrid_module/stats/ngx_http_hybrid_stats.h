@@ -114,8 +114,16 @@ void ngx_http_hybrid_prom_auth(ngx_http_hybrid_view_t *view,
 
 const char *ngx_http_hybrid_view_scope(ngx_http_hybrid_view_t *view);
 
+/* those that are fetched */
+size_t ngx_http_hybrid_fetched_size(ngx_http_hybrid_view_t *view);
+void ngx_http_hybrid_json_fetched(ngx_http_hybrid_view_t *view,
+    ngx_http_hybrid_out_t *out);
+void ngx_http_hybrid_prom_fetched(ngx_http_hybrid_view_t *view,
+    ngx_http_hybrid_out_t *out);
+
 extern ngx_str_t  ngx_http_hybrid_outcome_names[];
 extern ngx_str_t  ngx_http_hybrid_timer_names[];
+
 
 
 #endif /* _NGX_HTTP_HYBRID_STATS_H_INCLUDED_ */

@@ -116,7 +116,8 @@ ngx_http_hybrid_view_open(ngx_http_hybrid_view_t *view, size_t row,
 
     size = 8192 + view->rows.nelts * row
            + view->conf->clients.nelts * 1024
-           + view->conf->backends.nelts * 1024;
+           + view->conf->backends.nelts * 1024
+           + ngx_http_hybrid_fetched_size(view);
 
     text->data = ngx_pnalloc(view->request->pool, size);
     if (text->data == NULL) {

@@ -21,6 +21,7 @@ ngx_http_hybrid_json_docs(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out)
 {
     ngx_http_hybrid_json_revoked(view, out);
+    ngx_http_hybrid_json_fetched(view, out);
 }
 
 
@@ -53,6 +54,7 @@ ngx_http_hybrid_prom_docs(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out)
 {
     ngx_http_hybrid_prom_revoked(view, out);
+    ngx_http_hybrid_prom_fetched(view, out);
 }
 
 

@@ -1,0 +1,145 @@
+#!/usr/bin/env python3
+"""A server of HTTP or HTTPS that says exactly what a test tells it.
+
+    odd_server.py DIR
+
+DIR/mode.json is read for every connection, and again for its request:
+
+    accept  "hang" or "close": what is done instead of TLS and HTTP
+    cert    file name of a certificate and its key: TLS with these
+    steps   what is answered, in turn: {"send": text}, {"pause": seconds},
+            {"drip": text, "pause": seconds} (byte by byte), {"hang": 1},
+            {"fill": bytes} (so many of them), {"reset": 1}
+    tag     with a request's If-None-Match equal to it, "unchanged" is the
+            answer in place of "steps"
+
+The port is written to DIR/port, a line of JSON per request to DIR/requests,
+and one per connection to DIR/connections.
+"""
+
+import json
+import os
+import socket
+import ssl
+import struct
+import sys
+import threading
+import time
+
+home = sys.argv[1]
+lock = threading.Lock()
+
+
+def mode():
+    with open(os.path.join(home, "mode.json")) as f:
+        return json.load(f)
+
+
+def note(name, value):
+    with lock, open(os.path.join(home, name), "a") as f:
+        f.write(json.dumps(value) + "\n")
+
+
+def hang(conn):
+    """Until the other side goes."""
+    try:
+        while conn.recv(4096):
+            pass
+    except OSError:
+        pass
+
+
+def perform(conn, steps):
+    for step in steps:
+        if "send" in step:
+            conn.sendall(step["send"].encode("latin-1"))
+        if "drip" in step:
+            for c in step["drip"]:
+                conn.sendall(c.encode("latin-1"))
+                time.sleep(step["pause"])
+        elif "pause" in step:
+            time.sleep(step["pause"])
+        if "fill" in step:
+            left = step["fill"]
+            while left > 0:
+                n = min(left, 65536)
+                conn.sendall(b"x" * n)
+                left -= n
+        if "hang" in step:
+            hang(conn)
+        if "reset" in step:
+            conn.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
+                            struct.pack("ii", 1, 0))
+
+
+def request(conn):
+    data = b""
+    while b"\r\n\r\n" not in data:
+        part = conn.recv(4096)
+        if not part:
+            return None
+        data += part
+    lines = data.decode("latin-1").split("\r\n\r\n")[0].split("\r\n")
+    headers = [line.split(": ", 1) for line in lines[1:]]
+    return {"line": lines[0], "headers": headers,
+            "header": {k.lower(): v for k, v in headers}}
+
+
+def serve(conn):
+    m = mode()
+    note("connections", {"time": time.time()})
+
+    if m.get("accept") == "hang":
+        hang(conn)
+    if m.get("accept"):
+        conn.close()
+        return
+
+    raw = conn
+    try:
+        if m.get("cert"):
+            ctx = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            ctx.load_cert_chain(m["cert"], m["key"])
+            conn = ctx.wrap_socket(conn, server_side=True)
+
+        r = request(conn)
+        if r is not None:
+            m = mode()
+            r["time"] = time.time()
+            note("requests", r)
+            steps = m.get("steps", [])
+            tag = m.get("tag")
+            if tag and r["header"].get("if-none-match") == tag:
+                steps = [{"send": "HTTP/1.1 304 Not Modified\r\n"
+                                  "ETag: %s\r\n\r\n" % tag}]
+            perform(conn, steps)
+
+        # an orderly end, but for a reset
+        if m.get("cert") and not m.get("abrupt"):
+            conn.unwrap()
+    except (OSError, ValueError) as e:
+        note("faults", str(e))
+    finally:
+        conn.close()
+        raw.close()
+
+
+def main():
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    old = os.path.join(home, "port")
+    port = int(open(old).read()) if os.path.exists(old) else 0
+    s.bind(("127.0.0.1", port))
+    s.listen(128)
+
+    with open(old + ".new", "w") as f:
+        f.write(str(s.getsockname()[1]))
+    os.rename(old + ".new", old)
+    open(os.path.join(home, "ready"), "w").close()
+
+    while True:
+        conn, _ = s.accept()
+        threading.Thread(target=serve, args=(conn,), daemon=True).start()
+
+
+main()
