@@ -364,10 +364,10 @@ subtest 'the tool' => sub {
     like(listed('revoke', 'cert', $hex), qr/was revoked before: \d{4}-/, 'is');
     is($code, 0, 'no failure');
     change('revoke', 'jti', 'access', 'urn:uuid:1:2');
-    change('revoke', 'sub', 'access', 'a|b@c');
+    change('revoke', 'sub', 'access', 'a.b@c');
     is_deeply([ sort grep { /^[a-z]/ } @{ $redis->command('HKEYS',
         'hybrid:revoked') } ], [ "cert:$hex", 'jti:access:urn:uuid:1:2',
-        'sub:access:a|b@c' ], 'in Redis');
+        'sub:access:a.b@c' ], 'in Redis');
     is($redis->command('HGET', 'hybrid:revoked', '.seq'), 3, 'a sequence');
 
     like(listed('restore', 'token', 'nobody'), qr/is not revoked/, 'unknown');
@@ -376,7 +376,8 @@ subtest 'the tool' => sub {
 
     for my $args ([ 'revoke' ], [ 'revoke', 'ip', '127.0.0.1' ],
         [ qw(revoke token) ], [ qw(revoke token a b) ], [ qw(revoke jti a) ],
-        [ qw(restore sub a b c) ], [ 'revoke', 'token', 'a b' ],
+        [ qw(restore sub a b c) ], [ 'revoke', 'sub', 'a', 'b|c' ],
+        [ 'revoke', 'token', 'a b' ],
         [ 'revoke', 'token', "a\nb" ], [ 'revoke', 'jti', 'a', "\x{1}" ],
         [ 'revoke', 'cert', 'abcd' ], [ 'revoke', 'token', 'a' x 65 ],
         [ qw(list all) ], [ qw(revoke token a --nothing x) ],
