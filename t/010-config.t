@@ -93,19 +93,17 @@ my @refused = (
 [ sprintf($one_line, 'empty')
   => "hybrid_redis 127.0.0.1:1 password_file=$dir/empty;" ],
 
-[ later('hybrid_issuer') => 'hybrid_issuer a { issuer x; }' ],
 [ later('hybrid_clients') => 'hybrid_clients redis;' ],
 [ later('hybrid_shadow') => 'hybrid_shadow on;' ],
 [ later('hybrid_barrier') => 'hybrid_barrier 8k 1s;' ],
 [ later('hybrid_heartbeat') => 'hybrid_heartbeat 10s;' ],
 [ later('hybrid_admin') => in_location('hybrid_admin;') ],
 [ later('hybrid_shadow') => in_location('hybrid_shadow on;') ],
-[ later('hybrid_access jwt') => in_location('hybrid_access jwt;') ],
 [ later('hybrid_status html') => in_location('hybrid_status html;') ],
 
-[ 'invalid value "any", it must be "token", "mtls" or "off"'
+[ 'invalid value "any", it must be "token", "jwt", "mtls" or "off"'
   => in_location('hybrid_access any;') ],
-[ 'invalid value "off", it must be "token", "mtls" or "off"'
+[ 'invalid value "off", it must be "token", "jwt", "mtls" or "off"'
   => in_location('hybrid_access token off;') ],
 [ '"hybrid_access" directive is duplicate'
   => in_location('hybrid_access off; hybrid_access token;') ],
@@ -130,7 +128,7 @@ my @refused = (
     '', 'a b', 'a/b', 'a:b', 'other', '-', $long),
 [ 'duplicate hybrid_client "c"' => client('c') . client('c') ],
 [ 'client "c" has no credential: add a "token" line (tools/hybrid-token makes '
-  . 'one)' => 'hybrid_client c { models *; }' ],
+  . 'one), "jwt" or "cert"' => 'hybrid_client c { models *; }' ],
 [ 'client "c" may use no model: add "models" (or "verbs read;" if that is '
   . 'meant)' => client('c', '') ],
 [ 'client "c" may use no model' => client('c', 'verbs read admin;') ],
@@ -198,7 +196,6 @@ my @refused = (
   => in_client('options keep_alive=any num_ctx=2 keep_alive=1m;') ],
 
 (map { [ later($_->[0]) => in_client("$_->[0] $_->[1];") ] }
-    [ jwt => 'access sub=x' ],
     [ tokens => '200k/m' ], [ concurrency => '8' ], [ budget => '5.00/d' ],
     [ queue => '64 timeout=30s' ], [ weight => '2' ]),
 

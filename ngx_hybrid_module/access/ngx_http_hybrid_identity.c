@@ -17,22 +17,27 @@
  */
 
 
-#include "ngx_http_hybrid_module.h"
 #include "ngx_http_hybrid_cert.h"
+#include "ngx_http_hybrid_jwt.h"
 
 
 typedef struct {
-    ngx_table_elt_t           *id;
-    ngx_table_elt_t           *secret;
-    ngx_table_elt_t           *authorization;
-    ngx_table_elt_t           *key;          /* an API key's own header */
-    ngx_table_elt_t           *assertion;    /* an issuer's own header */
-    ngx_uint_t                 duplicate;
+    ngx_table_elt_t               *id;
+    ngx_table_elt_t               *secret;
+    ngx_table_elt_t               *authorization;
+    ngx_table_elt_t               *key;        /* an API key's own header */
+    ngx_table_elt_t               *assertion;  /* an issuer's own header */
+    ngx_http_hybrid_jwt_header_t  *header;     /* which one that is */
+    ngx_uint_t                     assertions;
+    ngx_uint_t                     duplicate;
 } ngx_http_hybrid_credentials_t;
 
 
 static void ngx_http_hybrid_identity_headers(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_uint_t access,
+    ngx_http_hybrid_credentials_t *cr);
+static ngx_uint_t ngx_http_hybrid_identity_assertion(
+    ngx_http_hybrid_ctx_t *ctx, ngx_table_elt_t *h,
     ngx_http_hybrid_credentials_t *cr);
 static void ngx_http_hybrid_identity_header(ngx_table_elt_t *h,
     ngx_table_elt_t **place, ngx_uint_t *duplicate);
@@ -68,7 +73,7 @@ ngx_http_hybrid_identify(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
     }
 
     n = (cr.id || cr.secret) + (cr.authorization != NULL) + (cr.key != NULL)
-        + (cr.assertion != NULL) + (cert != NULL);
+        + cr.assertions + (cert != NULL);
 
     if (n > 1) {
         return ngx_http_hybrid_identity_refuse(r, ctx,
@@ -86,6 +91,11 @@ ngx_http_hybrid_identify(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
 
     if (cr.key) {
         return ngx_http_hybrid_identity_pair(r, ctx, &cr.key->value);
+    }
+
+    if (cr.assertion) {
+        return ngx_http_hybrid_jwt_verify(r, ctx, cr.header,
+                                          &cr.assertion->value);
     }
 
     if (cr.id && cr.secret) {
@@ -109,11 +119,13 @@ ngx_http_hybrid_identity_headers(ngx_http_request_t *r,
     ngx_http_hybrid_credentials_t *cr)
 {
     u_char           *name;
-    ngx_uint_t        i, token;
+    ngx_uint_t        i, token, jwt, bearer;
     ngx_list_part_t  *part;
     ngx_table_elt_t  *h;
 
     token = access & NGX_HTTP_HYBRID_ACCESS_TOKEN;
+    jwt = access & NGX_HTTP_HYBRID_ACCESS_JWT;
+    bearer = token || (jwt && ctx->conf->bearer);
 
     part = &r->headers_in.headers.part;
     h = part->elts;
@@ -130,6 +142,10 @@ ngx_http_hybrid_identity_headers(ngx_http_request_t *r,
             i = 0;
         }
 
+        if (jwt && ngx_http_hybrid_identity_assertion(ctx, &h[i], cr)) {
+            continue;
+        }
+
         name = h[i].lowcase_key;
 
         switch (h[i].key.len) {
@@ -143,7 +159,7 @@ ngx_http_hybrid_identity_headers(ngx_http_request_t *r,
             break;
 
         case sizeof("authorization") - 1:
-            if (token && ngx_memcmp(name, "authorization", 13) == 0) {
+            if (bearer && ngx_memcmp(name, "authorization", 13) == 0) {
                 ngx_http_hybrid_identity_header(&h[i], &cr->authorization,
                                                 &cr->duplicate);
             }
@@ -179,6 +195,42 @@ ngx_http_hybrid_identity_headers(ngx_http_request_t *r,
 }
 
 
+static ngx_uint_t
+ngx_http_hybrid_identity_assertion(ngx_http_hybrid_ctx_t *ctx,
+    ngx_table_elt_t *h, ngx_http_hybrid_credentials_t *cr)
+{
+    ngx_uint_t                      i;
+    ngx_http_hybrid_jwt_header_t  **headers;
+
+    headers = ctx->conf->assertions.elts;
+
+    for (i = 0; i < ctx->conf->assertions.nelts; i++) {
+
+        if (headers[i]->name.len != h->key.len
+            || ngx_memcmp(headers[i]->name.data, h->lowcase_key, h->key.len)
+               != 0)
+        {
+            continue;
+        }
+
+        if (cr->header == headers[i]) {
+            cr->duplicate = 1;
+            return 1;
+        }
+
+        /* another one's is a kind of its own */
+
+        cr->header = headers[i];
+        cr->assertion = h;
+        cr->assertions++;
+
+        return 1;
+    }
+
+    return 0;
+}
+
+
 static void
 ngx_http_hybrid_identity_header(ngx_table_elt_t *h, ngx_table_elt_t **place,
     ngx_uint_t *duplicate)
@@ -207,6 +259,15 @@ ngx_http_hybrid_identity_bearer(ngx_http_request_t *r,
 
     text.data = value->data + 7;
     text.len = value->len - 7;
+
+    /* no JWT has a colon, and every service token has one */
+
+    if ((access & NGX_HTTP_HYBRID_ACCESS_JWT) && ctx->conf->bearer
+        && (!(access & NGX_HTTP_HYBRID_ACCESS_TOKEN)
+            || ngx_strlchr(text.data, text.data + text.len, ':') == NULL))
+    {
+        return ngx_http_hybrid_jwt_verify(r, ctx, ctx->conf->bearer, &text);
+    }
 
     return ngx_http_hybrid_identity_pair(r, ctx, &text);
 }

@@ -114,7 +114,7 @@ ngx_http_hybrid_issuer_file(void *data, ngx_str_t *text, ngx_uint_t level,
     }
 
     if (jwks->ndropped) {
-        ngx_log_error(NGX_LOG_WARN, log, 0,
+        ngx_log_error(NGX_LOG_NOTICE, log, 0,
                       "issuer \"%V\": %ui of the keys can't be used: %s",
                       &issuer->name, jwks->ndropped, jwks->dropped);
     }

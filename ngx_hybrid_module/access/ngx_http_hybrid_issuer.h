@@ -59,6 +59,8 @@ struct ngx_http_hybrid_issuer_s {
     ngx_uint_t                     generation;
     ngx_uint_t                     ndropped;    /* said so in the log */
 
+    time_t                         complained;  /* about no keys */
+
     unsigned                       url:1;       /* jwks is one */
     unsigned                       app:1;       /* as Cloudflare Access */
     unsigned                       leeway_set:1;

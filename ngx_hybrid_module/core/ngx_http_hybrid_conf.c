@@ -94,15 +94,14 @@ ngx_http_hybrid_access(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         }
 
         if (ngx_strcmp(value[i].data, "jwt") == 0) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "\"hybrid_access %V\" is not available in "
-                               "this version", &value[i]);
-            return NGX_CONF_ERROR;
+            hlcf->access |= NGX_HTTP_HYBRID_ACCESS_JWT;
+            hmcf->jwt_place = hlcf->place;
+            continue;
         }
 
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "invalid value \"%V\", it must be \"token\", "
-                           "\"mtls\" or \"off\"", &value[i]);
+                           "\"jwt\", \"mtls\" or \"off\"", &value[i]);
         return NGX_CONF_ERROR;
     }
 

@@ -8,6 +8,7 @@
 
 #include "ngx_http_hybrid_conf.h"
 #include "ngx_http_hybrid_cert.h"
+#include "ngx_http_hybrid_jwt.h"
 
 
 static char *ngx_http_hybrid_client_token(ngx_conf_t *cf, void *block);
@@ -26,7 +27,7 @@ static ngx_int_t ngx_http_hybrid_client_time(ngx_str_t *text, time_t *t);
 
 static ngx_http_hybrid_statement_t  ngx_http_hybrid_client_statements[] = {
     { ngx_string("token"), 2, 3, ngx_http_hybrid_client_token },
-    { ngx_string("jwt"), 1, NGX_HTTP_HYBRID_MANY, ngx_http_hybrid_conf_later },
+    { ngx_string("jwt"), 2, NGX_HTTP_HYBRID_MANY, ngx_http_hybrid_client_jwt },
     { ngx_string("cert"), 1, NGX_HTTP_HYBRID_MANY,
       ngx_http_hybrid_client_cert },
     { ngx_string("models"), 1, NGX_HTTP_HYBRID_MANY,
@@ -161,8 +162,8 @@ ngx_http_hybrid_client_complete(ngx_conf_t *cf,
     if (client->ncredentials == 0) {
         return ngx_http_hybrid_conf_error_at(cf, &client->place,
                        "client \"%V\" has no credential: add a \"token\" line "
-                       "(tools/hybrid-token makes one), or \"cert\"",
-                       &client->name);
+                       "(tools/hybrid-token makes one), \"jwt\" or "
+                       "\"cert\"", &client->name);
     }
 
     if (client->models.nelts == 0

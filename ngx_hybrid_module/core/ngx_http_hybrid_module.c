@@ -47,7 +47,7 @@ static ngx_command_t  ngx_http_hybrid_commands[] = {
 
     { ngx_string("hybrid_issuer"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_BLOCK|NGX_CONF_TAKE1,
-      ngx_http_hybrid_later,
+      ngx_http_hybrid_issuer,
       NGX_HTTP_MAIN_CONF_OFFSET,
       0,
       NULL },
@@ -336,6 +336,7 @@ ngx_http_hybrid_init_main_conf(ngx_conf_t *cf, void *conf)
 
     if (ngx_http_hybrid_route_init(cf, hmcf) != NGX_OK
         || ngx_http_hybrid_request_init(cf, hmcf) != NGX_OK
+        || ngx_http_hybrid_jwt_init(cf, hmcf) != NGX_OK
         || ngx_http_hybrid_jwks_init(cf, hmcf, clcf->resolver) != NGX_OK
         || ngx_http_hybrid_gce_init(cf, hmcf, clcf->resolver) != NGX_OK)
     {
@@ -565,7 +566,8 @@ ngx_http_hybrid_init_process(ngx_cycle_t *cycle)
     }
 
     if (ngx_http_hybrid_request_init_worker(hmcf, cycle) != NGX_OK
-        || ngx_http_hybrid_failure_init_worker(hmcf, cycle) != NGX_OK)
+        || ngx_http_hybrid_failure_init_worker(hmcf, cycle) != NGX_OK
+        || ngx_http_hybrid_jwt_init_worker(hmcf, cycle) != NGX_OK)
     {
         return NGX_ERROR;
     }

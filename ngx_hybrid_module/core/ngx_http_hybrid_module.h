@@ -52,6 +52,8 @@ typedef struct ngx_http_hybrid_backend_s  ngx_http_hybrid_backend_t;
 typedef struct ngx_http_hybrid_issuer_s   ngx_http_hybrid_issuer_t;
 typedef struct ngx_http_hybrid_failures_s ngx_http_hybrid_failures_t;
 typedef struct ngx_http_hybrid_gce_s      ngx_http_hybrid_gce_t;
+typedef struct ngx_http_hybrid_jwt_s      ngx_http_hybrid_jwt_t;
+typedef struct ngx_http_hybrid_jwt_header_s  ngx_http_hybrid_jwt_header_t;
 
 
 typedef enum {
@@ -81,6 +83,7 @@ typedef struct {
     ngx_rbtree_t                   tokens;  /* ngx_http_hybrid_token_t */
     ngx_rbtree_node_t              sentinel;
     ngx_array_t                    certs;   /* ngx_http_hybrid_cert_t * */
+    ngx_array_t                    jwts;  /* ngx_http_hybrid_jwt_rule_t * */
 } ngx_http_hybrid_identities_t;
 
 
@@ -206,6 +209,11 @@ typedef struct {
     ngx_http_hybrid_identities_t   identities;
     ngx_int_t                      cert_verify;  /* index of a variable */
     ngx_http_hybrid_place_t        cert_warned;
+    ngx_http_hybrid_place_t        jwt_place; /* of a hybrid_access jwt */
+
+    /* headers that tokens come in: Authorization or NULL, and the others */
+    ngx_http_hybrid_jwt_header_t  *bearer;
+    ngx_array_t                    assertions;
     ngx_hash_t                     headers;   /* that may travel on */
     ngx_array_t                    gces;      /* ngx_http_hybrid_gce_t * */
     ngx_hybrid_watches_t           watches;   /* files read again on change */
@@ -219,6 +227,7 @@ typedef struct {
     EVP_MD                        *sha256;
     EVP_MD_CTX                    *digest;
     ngx_hybrid_redis_t            *redis;
+    ngx_http_hybrid_jwt_t         *jwt;
     ngx_http_hybrid_flush_t       *flush;
     ngx_http_hybrid_revoke_t      *revoke;
     ngx_http_hybrid_failures_t    *failures;
@@ -483,6 +492,13 @@ ngx_int_t ngx_http_hybrid_revoke_check(ngx_http_request_t *r,
 /* NGX_DECLINED: there is no Redis, and so no list */
 ngx_int_t ngx_http_hybrid_revoke_state(ngx_http_hybrid_main_conf_t *hmcf,
     ngx_http_hybrid_revoke_state_t *state);
+ngx_int_t ngx_http_hybrid_jwt_verify(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_jwt_header_t *header,
+    ngx_str_t *token);
+ngx_int_t ngx_http_hybrid_jwt_init(ngx_conf_t *cf,
+    ngx_http_hybrid_main_conf_t *hmcf);
+ngx_int_t ngx_http_hybrid_jwt_init_worker(ngx_http_hybrid_main_conf_t *hmcf,
+    ngx_cycle_t *cycle);
 ngx_int_t ngx_http_hybrid_policy_body(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx);
 ngx_int_t ngx_http_hybrid_policy_model(ngx_http_request_t *r,

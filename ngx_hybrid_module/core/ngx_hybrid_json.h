@@ -17,7 +17,7 @@
 #define NGX_HYBRID_JSON_DEPTH    100
 
 #define NGX_HYBRID_JSON_KEYS     48      /* with members */
-#define NGX_HYBRID_JSON_NAME     24
+#define NGX_HYBRID_JSON_NAME     64
 #define NGX_HYBRID_JSON_SIZE     65535
 
 /* a byte of a name may come as U+017F or U+212A: up to 3 bytes in UTF-8 */
@@ -57,12 +57,16 @@ typedef enum {
 typedef struct ngx_hybrid_json_key_s  ngx_hybrid_json_key_t;
 
 struct ngx_hybrid_json_key_s {
-    ngx_str_t                 name;      /* ASCII, no upper case, 1-24 bytes */
+    /*
+     * ASCII, 1-64 bytes.  A key that differs in case alone is refused as
+     * ambiguous, but for a name that has upper case itself.
+     */
+    ngx_str_t                 name;
     size_t                    size;      /* keep at most this of the value */
 
     /*
      * Of an array of objects: "found" is set when the "type" of one begins
-     * with one of these, in any case.  1-24 bytes, the last one is empty.
+     * with one of these, in any case.  1-64 bytes, the last one is empty.
      */
     ngx_str_t                *kinds;
 

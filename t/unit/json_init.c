@@ -13,6 +13,7 @@
 #include <stdio.h>
 
 
+#define K64  "kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk"
 #define NKEYS  (sizeof(keys) / sizeof(keys[0]))
 
 
@@ -29,7 +30,7 @@ static ngx_uint_t  failed;
 
 static ngx_str_t  kinds[] = {
     ngx_string("web_"),
-    ngx_string("a_kind_of_25_bytes_is_too"),
+    ngx_string(K64 "k"),
     ngx_null_string
 };
 
@@ -67,12 +68,12 @@ main(void)
     ngx_str_set(&table[0].name, "");
     test_table(table, 1, NGX_ERROR, "an empty name");
 
-    ngx_str_set(&table[0].name, "a_name_of_25_bytes_is_too");
-    test_table(table, 1, NGX_ERROR, "a name of 25 bytes");
+    ngx_str_set(&table[0].name, K64 "k");
+    test_table(table, 1, NGX_ERROR, "a name of 65 bytes");
 
     table[0] = keys[0];
     table[0].kinds = kinds;
-    test_table(table, 1, NGX_ERROR, "a kind of 25 bytes");
+    test_table(table, 1, NGX_ERROR, "a kind of 65 bytes");
 
     ngx_str_set(&kinds[1], "mcp");
     test_table(table, 1, NGX_OK, "two kinds");
@@ -84,7 +85,7 @@ main(void)
     /* each byte of the name as a sign of three */
 
     table[0] = keys[0];
-    ngx_str_set(&table[0].name, "kkkkkkkkkkkkkkkkkkkkkkkk");
+    ngx_str_set(&table[0].name, K64);
     p = ngx_cpymem(long_key, "{\"", 2);
 
     for (i = 0; i < NGX_HYBRID_JSON_NAME; i++) {
