@@ -94,11 +94,13 @@ my @refused = (
   => "hybrid_redis 127.0.0.1:1 password_file=$dir/empty;" ],
 
 [ later('hybrid_clients') => 'hybrid_clients redis;' ],
-[ later('hybrid_shadow') => 'hybrid_shadow on;' ],
+[ 'invalid value "maybe" in "hybrid_shadow" directive, it must be "on" or '
+  . '"off"' => 'hybrid_shadow maybe;' ],
 [ later('hybrid_barrier') => 'hybrid_barrier 8k 1s;' ],
 [ later('hybrid_heartbeat') => 'hybrid_heartbeat 10s;' ],
 [ later('hybrid_admin') => in_location('hybrid_admin;') ],
-[ later('hybrid_shadow') => in_location('hybrid_shadow on;') ],
+[ '"hybrid_shadow" directive is duplicate'
+  => in_location('hybrid_shadow on; hybrid_shadow off;') ],
 [ later('hybrid_status html') => in_location('hybrid_status html;') ],
 
 [ 'invalid value "any", it must be "token", "jwt", "mtls" or "off"'

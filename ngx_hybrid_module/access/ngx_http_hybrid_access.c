@@ -18,6 +18,16 @@
 
 static ngx_int_t ngx_http_hybrid_access_start(ngx_http_request_t *r,
     ngx_http_hybrid_loc_conf_t *hlcf);
+static ngx_int_t ngx_http_hybrid_access_continue(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx);
+static ngx_int_t ngx_http_hybrid_access_stranger(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx);
+static ngx_int_t ngx_http_hybrid_access_again(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx);
+static ngx_int_t ngx_http_hybrid_access_identity(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_loc_conf_t *hlcf);
+static ngx_int_t ngx_http_hybrid_access_admit(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_loc_conf_t *hlcf);
 static ngx_int_t ngx_http_hybrid_access_headers(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_loc_conf_t *hlcf);
 static ngx_int_t ngx_http_hybrid_access_encoding(ngx_http_request_t *r,
@@ -58,6 +68,21 @@ ngx_http_hybrid_access_handler(ngx_http_request_t *r)
         return ngx_http_hybrid_access_start(r, hlcf);
     }
 
+    if (ctx->decided && ctx->client == &ctx->conf->stranger) {
+
+        /* a redirect; only another module can let in a stranger, again */
+
+        return NGX_HTTP_UNAUTHORIZED;
+    }
+
+    return ngx_http_hybrid_access_continue(r, ctx);
+}
+
+
+static ngx_int_t
+ngx_http_hybrid_access_continue(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx)
+{
     if (ctx->reading) {
 
         /* the body reader has given up, and an error_page leads here */
@@ -83,6 +108,10 @@ ngx_http_hybrid_access_handler(ngx_http_request_t *r)
 
     /* an internal redirect: the verdict stands */
 
+    if (ngx_http_hybrid_shadow_again(r, ctx) != NGX_OK) {
+        return ctx->verdict;
+    }
+
     if (ctx->verdict == NGX_OK && ctx->candidates) {
         ngx_http_hybrid_request_wrap(r, ctx);
     }
@@ -94,11 +123,14 @@ ngx_http_hybrid_access_handler(ngx_http_request_t *r)
 /*
  * With "satisfy any" another module may have let in whom we refused, or whom
  * we never saw: nobody gets to a backend by address, or without a route.
+ * In shadow mode strangers do, and then all that the access handler does is
+ * done here.
  */
 
 ngx_int_t
 ngx_http_hybrid_access_verdict_handler(ngx_http_request_t *r)
 {
+    ngx_int_t                    rc;
     ngx_http_hybrid_ctx_t       *ctx;
     ngx_http_hybrid_loc_conf_t  *hlcf;
 
@@ -113,6 +145,26 @@ ngx_http_hybrid_access_verdict_handler(ngx_http_request_t *r)
 
     ctx = ngx_http_hybrid_get_ctx(r);
 
+    if (ctx && ctx->client && !ctx->decided) {
+        rc = ngx_http_hybrid_access_continue(r, ctx);
+
+        return rc == NGX_OK ? NGX_DECLINED : rc;
+    }
+
+    if ((ctx == NULL || ctx->client == NULL)
+        && ngx_http_hybrid_shadow_open(r))
+    {
+        rc = ngx_http_hybrid_access_stranger(r, ctx);
+
+        return rc == NGX_OK ? NGX_DECLINED : rc;
+    }
+
+    if (ctx && ctx->client == &ctx->conf->stranger) {
+        rc = ngx_http_hybrid_access_again(r, ctx);
+
+        return rc == NGX_OK ? NGX_DECLINED : rc;
+    }
+
     if (ctx == NULL || (ctx->client == NULL && ctx->verdict == NGX_OK)) {
         ctx = ngx_http_hybrid_create_ctx(r);
         if (ctx == NULL) {
@@ -126,7 +178,9 @@ ngx_http_hybrid_access_verdict_handler(ngx_http_request_t *r)
                                       "authentication is required");
     }
 
-    return ctx->verdict == NGX_OK ? NGX_DECLINED : ctx->verdict;
+    rc = ngx_http_hybrid_shadow_again(r, ctx);
+
+    return rc == NGX_OK ? NGX_DECLINED : rc;
 }
 
 
@@ -142,6 +196,104 @@ ngx_http_hybrid_access_start(ngx_http_request_t *r,
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
+    rc = ngx_http_hybrid_access_identity(r, ctx, hlcf);
+
+    if (rc != NGX_OK) {
+        ctx->decided = 1;
+        return ngx_http_hybrid_failure_wait(r, ctx, rc);
+    }
+
+    return ngx_http_hybrid_access_admit(r, ctx, hlcf);
+}
+
+
+/* ctx: that of a refusal, or NULL: another module came before us */
+
+static ngx_int_t
+ngx_http_hybrid_access_stranger(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx)
+{
+    ngx_int_t                    rc;
+    ngx_http_hybrid_loc_conf_t  *hlcf;
+
+    hlcf = ngx_http_get_module_loc_conf(r, ngx_http_hybrid_module);
+
+    if (ctx == NULL || ctx->verdict == NGX_OK) {
+        ctx = ngx_http_hybrid_create_ctx(r);
+        if (ctx == NULL) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+
+        rc = ngx_http_hybrid_access_identity(r, ctx, hlcf);
+
+    } else {
+        rc = ctx->verdict;
+    }
+
+    if (rc != NGX_OK) {
+
+        /* who was known and is not any more is no stranger */
+
+        if ((rc != NGX_HTTP_UNAUTHORIZED && rc != NGX_HTTP_FORBIDDEN)
+            || ctx->client)
+        {
+            ctx->decided = 1;
+            return rc;
+        }
+
+        ngx_http_hybrid_shadow_stranger(ctx);
+    }
+
+    return ngx_http_hybrid_access_admit(r, ctx, hlcf);
+}
+
+
+/* a stranger, after an internal redirect */
+
+static ngx_int_t
+ngx_http_hybrid_access_again(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
+{
+    if (!ngx_http_hybrid_shadow_open(r)) {
+        return ngx_http_hybrid_refuse(ctx, NGX_HTTP_UNAUTHORIZED,
+                                      "unauthenticated",
+                                      "authentication is required");
+    }
+
+    if (ctx->verdict == NGX_OK && ctx->candidates) {
+        ngx_http_hybrid_request_wrap(r, ctx);
+    }
+
+    return ctx->verdict;
+}
+
+
+static ngx_int_t
+ngx_http_hybrid_access_identity(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_loc_conf_t *hlcf)
+{
+    ngx_int_t  rc;
+
+    if (hlcf->status) {
+        ctx->endpoint = ngx_http_hybrid_endpoint_status();
+    }
+
+    rc = ngx_http_hybrid_identify(r, ctx, hlcf->access);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    /* whatever proved it, and whether or not it was remembered */
+
+    return ngx_http_hybrid_revoke_check(r, ctx);
+}
+
+
+static ngx_int_t
+ngx_http_hybrid_access_admit(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_loc_conf_t *hlcf)
+{
+    ngx_int_t  rc;
+
     rc = ngx_http_hybrid_access_headers(r, ctx, hlcf);
 
     if (rc == NGX_OK && !hlcf->status) {
@@ -150,7 +302,7 @@ ngx_http_hybrid_access_start(ngx_http_request_t *r,
 
     if (rc != NGX_OK && rc != NGX_AGAIN) {
         ctx->decided = 1;
-        return ngx_http_hybrid_failure_wait(r, ctx, rc);
+        return rc;
     }
 
     if (ctx->body) {
@@ -170,24 +322,6 @@ static ngx_int_t
 ngx_http_hybrid_access_headers(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_loc_conf_t *hlcf)
 {
-    ngx_int_t  rc;
-
-    if (hlcf->status) {
-        ctx->endpoint = ngx_http_hybrid_endpoint_status();
-    }
-
-    rc = ngx_http_hybrid_identify(r, ctx, hlcf->access);
-    if (rc != NGX_OK) {
-        return rc;
-    }
-
-    /* whatever proved it, and whether or not it was remembered */
-
-    rc = ngx_http_hybrid_revoke_check(r, ctx);
-    if (rc != NGX_OK) {
-        return rc;
-    }
-
     if (!hlcf->status) {
         ctx->endpoint = ngx_http_hybrid_endpoint_find(r, &ctx->path,
                                                       &ctx->allow);
@@ -208,7 +342,9 @@ ngx_http_hybrid_access_headers(ngx_http_request_t *r,
                                       "this endpoint is not available");
     }
 
-    if (!(ctx->client->verbs & ctx->endpoint->verb)) {
+    if (!(ctx->client->verbs & ctx->endpoint->verb)
+        && !ngx_http_hybrid_shadow(ctx, ngx_hybrid_shadow_verb))
+    {
         return ngx_http_hybrid_refuse(ctx, NGX_HTTP_FORBIDDEN, "verb",
                                       "this client may not do this");
     }

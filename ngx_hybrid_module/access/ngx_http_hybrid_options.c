@@ -115,6 +115,10 @@ ngx_http_hybrid_options_keep_alive(ngx_http_request_t *r,
             return NGX_OK;
         }
 
+        if (ngx_http_hybrid_shadow(ctx, ngx_hybrid_shadow_keep_alive)) {
+            return NGX_OK;
+        }
+
         return ngx_http_hybrid_refuse(ctx, NGX_HTTP_FORBIDDEN, "keep_alive",
                                       "this client may not unload or pin a "
                                       "model with keep_alive");
@@ -123,6 +127,10 @@ ngx_http_hybrid_options_keep_alive(ngx_http_request_t *r,
     if (max == NGX_HTTP_HYBRID_OPTION_ANY
         || ngx_http_hybrid_options_within(value, admin, max))
     {
+        return NGX_OK;
+    }
+
+    if (ngx_http_hybrid_shadow(ctx, ngx_hybrid_shadow_keep_alive)) {
         return NGX_OK;
     }
 
@@ -296,6 +304,12 @@ ngx_http_hybrid_options_refuse(ngx_http_request_t *r,
 {
     u_char  *p, *last;
     size_t   size;
+
+    if (status == NGX_HTTP_FORBIDDEN
+        && ngx_http_hybrid_shadow(ctx, ngx_hybrid_shadow_options))
+    {
+        return NGX_OK;
+    }
 
     (void) ngx_http_hybrid_refuse(ctx, status, "options",
                                   "an option is not allowed");

@@ -291,6 +291,16 @@ ngx_int_t
 ngx_http_hybrid_policy_model(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
 {
     if (!ngx_http_hybrid_policy_may_use(ctx->client, &ctx->model)) {
+
+        /* let through it stays on the premises, also when it has to move on */
+
+        if (!ctx->model.cloud
+            && ngx_http_hybrid_shadow(ctx, ngx_hybrid_shadow_model_denied))
+        {
+            ctx->local = 1;
+            return NGX_OK;
+        }
+
         ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
                       "client \"%V\" may not use model \"%V\"",
                       &ctx->client->name, &ctx->model.brief);
@@ -341,8 +351,12 @@ ngx_http_hybrid_policy_may_use(ngx_http_hybrid_client_t *client,
 
 
 ngx_uint_t
-ngx_http_hybrid_policy_egress(ngx_http_hybrid_client_t *client,
+ngx_http_hybrid_policy_egress(ngx_http_hybrid_ctx_t *ctx,
     ngx_http_hybrid_backend_t *backend)
 {
-    return (client->egress & backend->egress) != 0;
+    if (ctx->local && backend->egress != NGX_HTTP_HYBRID_EGRESS_LOCAL) {
+        return 0;
+    }
+
+    return (ctx->client->egress & backend->egress) != 0;
 }

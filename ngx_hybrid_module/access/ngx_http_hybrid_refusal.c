@@ -120,6 +120,14 @@ ngx_http_hybrid_refusal_header(ngx_http_request_t *r,
         return NGX_ERROR;
     }
 
+    if (ctx->shadow
+        && ngx_http_hybrid_add_header(r, "X-Hybrid-Shadow",
+                              ngx_http_hybrid_shadow_name(ctx->shadow_first))
+           == NULL)
+    {
+        return NGX_ERROR;
+    }
+
     if (ctx->tries && ngx_http_hybrid_answered(r, ctx)) {
         cand = &ctx->candidates[ctx->current];
 

@@ -89,9 +89,9 @@ static ngx_command_t  ngx_http_hybrid_commands[] = {
 
     { ngx_string("hybrid_shadow"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_FLAG,
-      ngx_http_hybrid_later,
+      ngx_http_hybrid_shadow_set,
       NGX_HTTP_LOC_CONF_OFFSET,
-      0,
+      offsetof(ngx_http_hybrid_loc_conf_t, shadow),
       NULL },
 
     { ngx_string("hybrid_barrier"),
@@ -252,6 +252,7 @@ ngx_http_hybrid_log_handler(ngx_http_request_t *r)
 
     if (ctx && !ctx->counted) {
         ctx->counted = 1;
+        ngx_http_hybrid_shadow_log(r, ctx);
         ngx_http_hybrid_stats_log(r, ctx);
     }
 
@@ -335,6 +336,7 @@ ngx_http_hybrid_init_main_conf(ngx_conf_t *cf, void *conf)
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
 
     if (ngx_http_hybrid_route_init(cf, hmcf) != NGX_OK
+        || ngx_http_hybrid_shadow_init(cf, hmcf) != NGX_OK
         || ngx_http_hybrid_request_init(cf, hmcf) != NGX_OK
         || ngx_http_hybrid_jwt_init(cf, hmcf) != NGX_OK
         || ngx_http_hybrid_jwks_init(cf, hmcf, clcf->resolver) != NGX_OK
@@ -376,6 +378,8 @@ ngx_http_hybrid_create_loc_conf(ngx_conf_t *cf)
      *     hlcf->status = ngx_http_hybrid_status_none;
      */
 
+    hlcf->shadow = NGX_CONF_UNSET;
+
     return hlcf;
 }
 
@@ -411,6 +415,8 @@ ngx_http_hybrid_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     if (ngx_http_hybrid_cert_check(cf, conf) != NGX_CONF_OK) {
         return NGX_CONF_ERROR;
     }
+
+    ngx_conf_merge_value(conf->shadow, prev->shadow, 0);
 
     fault = ngx_http_hybrid_balancer_check(cf, conf);
 

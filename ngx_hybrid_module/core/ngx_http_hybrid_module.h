@@ -231,6 +231,7 @@ typedef struct {
     ngx_http_hybrid_flush_t       *flush;
     ngx_http_hybrid_revoke_t      *revoke;
     ngx_http_hybrid_failures_t    *failures;
+    ngx_http_hybrid_client_t       stranger;  /* whom hybrid_shadow lets in */
 } ngx_http_hybrid_main_conf_t;
 
 
@@ -245,6 +246,7 @@ typedef struct {
     ngx_uint_t                     access;  /* NGX_HTTP_HYBRID_ACCESS_* */
     ngx_http_hybrid_place_t        place;   /* of hybrid_access */
     ngx_http_hybrid_status_e       status;
+    ngx_flag_t                     shadow;
 } ngx_http_hybrid_loc_conf_t;
 
 
@@ -397,6 +399,10 @@ struct ngx_http_hybrid_ctx_s {
     const char                        *why;
     ngx_msec_t                         due;
 
+    /* refusals that were let through, bits of ngx_hybrid_shadow_e */
+    ngx_uint_t                         shadow;
+    ngx_hybrid_shadow_e                shadow_first;
+
     unsigned                           scanning:1;
     unsigned                           entering:1;
     unsigned                           reading:1;
@@ -413,6 +419,7 @@ struct ngx_http_hybrid_ctx_s {
     unsigned                           counted:1;
     unsigned                           failed:1;      /* "why" was told of */
     unsigned                           slowed:1;
+    unsigned                           local:1;       /* no cloud for it */
 };
 
 
@@ -449,6 +456,8 @@ char *ngx_http_hybrid_issuer(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_hybrid_route(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_hybrid_access(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_hybrid_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_hybrid_shadow_set(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 char *ngx_http_hybrid_later(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 
 extern ngx_hybrid_json_key_t  ngx_http_hybrid_option_keys[];
@@ -480,6 +489,17 @@ void ngx_http_hybrid_failure_refused(ngx_http_request_t *r,
 ngx_int_t ngx_http_hybrid_failure_wait(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_int_t rc);
 void ngx_http_hybrid_failure_detach(ngx_http_hybrid_ctx_t *ctx);
+ngx_int_t ngx_http_hybrid_shadow_init(ngx_conf_t *cf,
+    ngx_http_hybrid_main_conf_t *hmcf);
+ngx_uint_t ngx_http_hybrid_shadow(ngx_http_hybrid_ctx_t *ctx,
+    ngx_hybrid_shadow_e reason);
+ngx_uint_t ngx_http_hybrid_shadow_open(ngx_http_request_t *r);
+void ngx_http_hybrid_shadow_stranger(ngx_http_hybrid_ctx_t *ctx);
+ngx_int_t ngx_http_hybrid_shadow_again(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx);
+ngx_str_t *ngx_http_hybrid_shadow_name(ngx_uint_t reason);
+void ngx_http_hybrid_shadow_log(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx);
 ngx_int_t ngx_http_hybrid_token_verify(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_str_t *id, ngx_str_t *secret);
 ngx_int_t ngx_http_hybrid_revoke_init_zone(ngx_http_hybrid_main_conf_t *hmcf,
@@ -506,7 +526,7 @@ ngx_int_t ngx_http_hybrid_policy_model(ngx_http_request_t *r,
 ngx_uint_t ngx_http_hybrid_policy_cloud(ngx_hybrid_model_t *model);
 ngx_uint_t ngx_http_hybrid_policy_may_use(ngx_http_hybrid_client_t *client,
     ngx_hybrid_model_t *model);
-ngx_uint_t ngx_http_hybrid_policy_egress(ngx_http_hybrid_client_t *client,
+ngx_uint_t ngx_http_hybrid_policy_egress(ngx_http_hybrid_ctx_t *ctx,
     ngx_http_hybrid_backend_t *backend);
 ngx_int_t ngx_http_hybrid_options_check(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx);

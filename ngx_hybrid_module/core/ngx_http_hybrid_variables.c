@@ -17,6 +17,7 @@ typedef enum {
     ngx_http_hybrid_var_host,
     ngx_http_hybrid_var_authorization,
     ngx_http_hybrid_var_reason,
+    ngx_http_hybrid_var_shadow,
     ngx_http_hybrid_var_ttft,
     ngx_http_hybrid_var_queue_time
 } ngx_http_hybrid_var_e;
@@ -69,6 +70,9 @@ static ngx_http_variable_t  ngx_http_hybrid_vars[] = {
 
     { ngx_string("hybrid_reason"), NULL, ngx_http_hybrid_variable,
       ngx_http_hybrid_var_reason, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("hybrid_shadow"), NULL, ngx_http_hybrid_variable,
+      ngx_http_hybrid_var_shadow, NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
     { ngx_string("hybrid_ttft"), NULL, ngx_http_hybrid_variable,
       ngx_http_hybrid_var_ttft, NGX_HTTP_VAR_NOCACHEABLE, 0 },
@@ -185,6 +189,13 @@ ngx_http_hybrid_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
 
         case ngx_http_hybrid_var_reason:
             value = ctx->reason.len ? ctx->reason : ctx->fallback;
+            break;
+
+        case ngx_http_hybrid_var_shadow:
+            if (ctx->shadow) {
+                value = *ngx_http_hybrid_shadow_name(ctx->shadow_first);
+            }
+
             break;
 
         case ngx_http_hybrid_var_ttft:

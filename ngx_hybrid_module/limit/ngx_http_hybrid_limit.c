@@ -10,6 +10,7 @@
 #include "ngx_hybrid_gcra.h"
 
 
+static void ngx_http_hybrid_limit_charge(ngx_http_hybrid_ctx_t *ctx);
 static uint64_t ngx_http_hybrid_limit_now(void);
 
 
@@ -133,12 +134,16 @@ ngx_http_hybrid_limit_lost(ngx_http_hybrid_ctx_t *ctx)
     switch (ctx->loss) {
 
     case ngx_http_hybrid_loss_open:
-        ngx_hybrid_gcra_charge(&ctx->client->shared->tat,
-                               ngx_http_hybrid_limit_now(),
-                               ctx->client->interval, ctx->client->burst);
+        ngx_http_hybrid_limit_charge(ctx);
         return NGX_OK;
 
     case ngx_http_hybrid_loss_closed:
+        if (ngx_http_hybrid_shadow(ctx, ngx_hybrid_shadow_limits_unavailable))
+        {
+            ngx_http_hybrid_limit_charge(ctx);
+            return NGX_OK;
+        }
+
         rc = ngx_http_hybrid_refuse(ctx, NGX_HTTP_SERVICE_UNAVAILABLE,
                                     "limits_unavailable",
                                     "limits can't be checked at the moment");
@@ -154,6 +159,13 @@ ngx_http_hybrid_limit_lost(ngx_http_hybrid_ctx_t *ctx)
 ngx_int_t
 ngx_http_hybrid_limit_refuse(ngx_http_hybrid_ctx_t *ctx, uint64_t wait)
 {
+    /* let through it takes a credit like all others */
+
+    if (ngx_http_hybrid_shadow(ctx, ngx_hybrid_shadow_rate_limited)) {
+        ngx_http_hybrid_limit_charge(ctx);
+        return NGX_OK;
+    }
+
     ctx->retry_after = (ngx_uint_t) ((wait + 999999) / 1000000);
 
     return ngx_http_hybrid_refuse(ctx, NGX_HTTP_TOO_MANY_REQUESTS,
@@ -191,6 +203,15 @@ ngx_http_hybrid_limit_detach(ngx_http_hybrid_ctx_t *ctx)
     }
 
     ctx->waiting = 0;
+}
+
+
+static void
+ngx_http_hybrid_limit_charge(ngx_http_hybrid_ctx_t *ctx)
+{
+    ngx_hybrid_gcra_charge(&ctx->client->shared->tat,
+                           ngx_http_hybrid_limit_now(),
+                           ctx->client->interval, ctx->client->burst);
 }
 
 

@@ -272,7 +272,7 @@ ngx_http_hybrid_balancer_candidate(ngx_http_request_t *r,
 
     /* the last gate before the prompt leaves */
 
-    if (!ngx_http_hybrid_policy_egress(ctx->client, cand->backend)) {
+    if (!ngx_http_hybrid_policy_egress(ctx, cand->backend)) {
         ngx_log_error(NGX_LOG_ALERT, pc->log, 0,
                       "candidate \"%V\" is not allowed for client \"%V\"",
                       &cand->backend->name, &ctx->client->name);

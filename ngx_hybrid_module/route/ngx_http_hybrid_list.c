@@ -131,7 +131,7 @@ ngx_http_hybrid_list_backend(ngx_http_hybrid_list_t *list,
     ngx_hybrid_pattern_t      *patterns;
     ngx_http_hybrid_rename_t  *renames;
 
-    if (!ngx_http_hybrid_policy_egress(list->ctx->client, backend)
+    if (!ngx_http_hybrid_policy_egress(list->ctx, backend)
         || (backend->api == ngx_http_hybrid_api_openai
             && list->ctx->endpoint->dialect != ngx_http_hybrid_dialect_openai))
     {

@@ -98,7 +98,7 @@ ngx_http_hybrid_route_collect(ngx_http_request_t *r,
                 continue;
             }
 
-            if (!ngx_http_hybrid_policy_egress(ctx->client, backend)) {
+            if (!ngx_http_hybrid_policy_egress(ctx, backend)) {
                 denied = 1;
                 continue;
             }
@@ -152,7 +152,7 @@ ngx_http_hybrid_route_any(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
     for (i = 0; i < ctx->conf->backends.nelts; i++) {
 
         if (backends[i]->api == ngx_http_hybrid_api_ollama
-            && ngx_http_hybrid_policy_egress(ctx->client, backends[i]))
+            && ngx_http_hybrid_policy_egress(ctx, backends[i]))
         {
             cand[ctx->ncandidates++].backend = backends[i];
         }

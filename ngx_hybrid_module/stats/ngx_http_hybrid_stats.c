@@ -25,6 +25,7 @@ void
 ngx_http_hybrid_stats_log(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
 {
     ngx_str_t              model, *client, *backend;
+    ngx_uint_t             i;
     ngx_hybrid_series_t   *series;
     ngx_hybrid_outcome_e   outcome;
 
@@ -54,6 +55,13 @@ ngx_http_hybrid_stats_log(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
     if (ctx->tries && ctx->current) {
         (void) ngx_atomic_fetch_add(
                          &series->now.counts[NGX_HYBRID_COUNT_FALLBACKS], 1);
+    }
+
+    for (i = 0; ctx->shadow >> i; i++) {
+        if (ctx->shadow & (1 << i)) {
+            (void) ngx_atomic_fetch_add(
+                     &series->now.counts[NGX_HYBRID_COUNT_SHADOWED + i], 1);
+        }
     }
 
     /* last: it tells that there is something to flush */

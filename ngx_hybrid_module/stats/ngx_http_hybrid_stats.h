@@ -111,6 +111,10 @@ void ngx_http_hybrid_json_auth(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out);
 void ngx_http_hybrid_prom_auth(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out);
+void ngx_http_hybrid_json_shadow(ngx_http_hybrid_view_t *view,
+    ngx_http_hybrid_out_t *out);
+void ngx_http_hybrid_prom_shadow(ngx_http_hybrid_view_t *view,
+    ngx_http_hybrid_out_t *out);
 
 const char *ngx_http_hybrid_view_scope(ngx_http_hybrid_view_t *view);
 

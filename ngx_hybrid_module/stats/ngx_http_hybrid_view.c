@@ -50,7 +50,7 @@ ngx_http_hybrid_view_json(ngx_http_hybrid_view_t *view, ngx_str_t *text)
     ngx_http_hybrid_out_t   out;
     ngx_http_hybrid_row_t  *rows;
 
-    if (ngx_http_hybrid_view_open(view, 2048, text, &out) != NGX_OK) {
+    if (ngx_http_hybrid_view_open(view, 2560, text, &out) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -59,6 +59,7 @@ ngx_http_hybrid_view_json(ngx_http_hybrid_view_t *view, ngx_str_t *text)
     ngx_http_hybrid_json_backends(view, &out);
     ngx_http_hybrid_json_docs(view, &out);
     ngx_http_hybrid_json_auth(view, &out);
+    ngx_http_hybrid_json_shadow(view, &out);
 
     ngx_http_hybrid_out(&out, "\"series\":[");
 
@@ -97,6 +98,7 @@ ngx_http_hybrid_view_prometheus(ngx_http_hybrid_view_t *view, ngx_str_t *text)
     ngx_http_hybrid_prom_docs(view, &out);
     ngx_http_hybrid_prom_auth(view, &out);
     ngx_http_hybrid_prom_counts(view, &out);
+    ngx_http_hybrid_prom_shadow(view, &out);
 
     for (t = 0; t < ngx_hybrid_timer_n; t++) {
         ngx_http_hybrid_prom_timer(view, t, &out);
