@@ -137,7 +137,7 @@ spec_string(table(
              config => gateway(), request => 'GET /api/version',
              more_headers => $_->[1], error_code => 401,
              response_body => $unauthorized,
-             response_headers => "WWW-Authenticate: Bearer\n"
+             response_headers => qq{WWW-Authenticate: Bearer realm="hybrid"\n}
                  . "X-Hybrid-Reason: unauthenticated\nX-Hybrid-Backend:\n"
                  . 'Content-Type: application/json',
              error_log => "client is not authenticated: $_->[2]",

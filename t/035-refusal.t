@@ -113,7 +113,8 @@ for my $dialect (sort keys %path) {
             response_headers => join("\n", "X-Hybrid-Reason: $reason",
                 'Content-Type: application/json', @tried,
                 'Retry-After: ' . ($status == 503 ? 1 : ''),
-                'WWW-Authenticate: ' . ($status == 401 ? 'Bearer' : '')),
+                'WWW-Authenticate: '
+                . ($status == 401 ? 'Bearer realm="hybrid"' : '')),
             response_body => words($dialect, $reason, $openai, $anthropic,
                                    $message),
             no_error_log => '[alert]');

@@ -51,15 +51,18 @@ static const ngx_http_hybrid_failure_class_t
     ngx_http_hybrid_failure_classes[] =
 {
     { ngx_string("no credential"), ngx_hybrid_failure_missing },
-    { ngx_string("no certificate"), ngx_hybrid_failure_missing },
-    { ngx_string("no client certificate"), ngx_hybrid_failure_missing },
     { ngx_string("revoked"), ngx_hybrid_failure_revoked },
     { ngx_string("expired"), ngx_hybrid_failure_expired },
     { ngx_string("malformed"), ngx_hybrid_failure_malformed },
     { ngx_string("half a credential"), ngx_hybrid_failure_malformed },
     { ngx_string("duplicate"), ngx_hybrid_failure_malformed },
     { ngx_string("two kinds"), ngx_hybrid_failure_malformed },
-    { ngx_string("is not \""), ngx_hybrid_failure_malformed },
+    { ngx_string("is not \"Bearer\""), ngx_hybrid_failure_malformed },
+    { ngx_string("the key is not"), ngx_hybrid_failure_malformed },
+    { ngx_string("base64url"), ngx_hybrid_failure_malformed },
+    { ngx_string("three parts"), ngx_hybrid_failure_malformed },
+    { ngx_string("empty part"), ngx_hybrid_failure_malformed },
+    { ngx_string("longer than"), ngx_hybrid_failure_malformed },
     { ngx_null_string, ngx_hybrid_failure_invalid }
 };
 

@@ -95,6 +95,8 @@ ngx_http_hybrid_jwt_verify(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
     ngx_http_hybrid_jwt_entry_t  *entry;
     ngx_http_hybrid_main_conf_t  *hmcf;
 
+    ctx->jwt = 1;
+
     if (token->len > NGX_HYBRID_JWS_MAX) {
         return ngx_http_hybrid_jwt_refuse(r, ctx, NULL,
                                           "it is longer than 8 KiB");

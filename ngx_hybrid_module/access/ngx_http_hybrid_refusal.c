@@ -225,7 +225,15 @@ ngx_http_hybrid_refusal_replace(ngx_http_request_t *r,
     }
 
     if (r->err_status == NGX_HTTP_UNAUTHORIZED) {
-        ngx_str_set(&value, "Bearer");
+        ngx_str_set(&value, "Bearer realm=\"hybrid\"");
+
+        if (ctx->jwt) {
+
+            /* RFC 6750, 3.1: only to who has shown one, and not why */
+
+            ngx_str_set(&value, "Bearer realm=\"hybrid\", "
+                                "error=\"invalid_token\"");
+        }
 
         h = ngx_http_hybrid_add_header(r, "WWW-Authenticate", &value);
         if (h == NULL) {

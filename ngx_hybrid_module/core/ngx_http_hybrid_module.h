@@ -419,6 +419,7 @@ struct ngx_http_hybrid_ctx_s {
     unsigned                           counted:1;
     unsigned                           failed:1;      /* "why" was told of */
     unsigned                           slowed:1;
+    unsigned                           jwt:1;         /* one was shown */
     unsigned                           local:1;       /* no cloud for it */
 };
 
