@@ -369,7 +369,10 @@ ngx_http_hybrid_access_headers(ngx_http_request_t *r,
         break;
     }
 
-    if (ngx_http_hybrid_access_encoding(r, ctx) != NGX_OK) {
+    if (ngx_http_hybrid_access_encoding(r, ctx) != NGX_OK
+        || (ctx->endpoint->model == ngx_http_hybrid_model_google
+            && ngx_http_hybrid_google_init(r, ctx) != NGX_OK))
+    {
         return ctx->verdict;
     }
 

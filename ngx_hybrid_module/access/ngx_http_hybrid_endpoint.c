@@ -100,6 +100,17 @@ ngx_http_hybrid_endpoint_find(ngx_http_request_t *r, ngx_str_t *path,
 
     *methods = 0;
 
+    ep = ngx_http_hybrid_google_find(path);
+
+    if (ep) {
+
+        if (r->method & ep->methods) {
+            return ep;
+        }
+
+        *methods = ep->methods;
+    }
+
     for (ep = ngx_http_hybrid_endpoints; ep->path.len; ep++) {
 
         if (ep->model == ngx_http_hybrid_model_path) {
@@ -128,7 +139,7 @@ ngx_http_hybrid_endpoint_find(ngx_http_request_t *r, ngx_str_t *path,
         }
 
         if (ep->verb != NGX_HTTP_HYBRID_VERB_ADMIN) {
-            *methods = ep->methods;
+            *methods |= ep->methods;
         }
     }
 
@@ -162,9 +173,30 @@ ngx_http_hybrid_endpoint_model_path(ngx_str_t *rest)
 ngx_http_hybrid_dialect_e
 ngx_http_hybrid_endpoint_dialect(ngx_http_request_t *r)
 {
-    ngx_str_t  *uri;
+    u_char                            *args;
+    ngx_str_t                         *uri, path;
+    const ngx_http_hybrid_endpoint_t  *ep;
 
     uri = &r->unparsed_uri;
+    path = *uri;
+
+    args = ngx_strlchr(path.data, path.data + path.len, '?');
+    if (args) {
+        path.len = args - path.data;
+    }
+
+    ep = ngx_http_hybrid_google_find(&path);
+
+    if (ep && (r->method & ep->methods)) {
+        return ep->dialect;
+    }
+
+    if ((uri->len >= 7 && ngx_strncmp(uri->data, "/v1beta", 7) == 0)
+        || (uri->len >= 13 && ngx_strncmp(uri->data, "/v1/projects/", 13)
+                              == 0))
+    {
+        return ngx_http_hybrid_dialect_google;
+    }
 
     if (uri->len >= 12 && ngx_strncmp(uri->data, "/v1/messages", 12) == 0) {
         return ngx_http_hybrid_dialect_anthropic;

@@ -48,6 +48,10 @@ ngx_http_hybrid_policy_body(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
                                              js->offset);
     }
 
+    if (ctx->google) {
+        return ngx_http_hybrid_google_body(r, ctx);
+    }
+
     key = NGX_HTTP_HYBRID_KEY_MODEL;
 
     switch (ctx->endpoint->model) {

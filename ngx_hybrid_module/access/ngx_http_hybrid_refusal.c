@@ -18,6 +18,7 @@ typedef struct {
     ngx_str_t                  message;
     const char                *openai;
     const char                *anthropic;
+    const char                *google;
 } ngx_http_hybrid_error_t;
 
 
@@ -33,58 +34,58 @@ static ngx_int_t ngx_http_hybrid_refusal_text(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_str_t *text);
 
 
-/* "type" as in OpenAI's and Anthropic's documentation of errors */
+/* "type" as in OpenAI's and Anthropic's documentation, Google's "status" */
 
 static const ngx_http_hybrid_error_t  ngx_http_hybrid_errors[] = {
 
     /* the first one also stands for other 4xx, the last one for other 5xx */
 
     { 400, ngx_string("bad_request"), ngx_string("bad request"),
-      "invalid_request_error", "invalid_request_error" },
+      "invalid_request_error", "invalid_request_error", "INVALID_ARGUMENT" },
 
     { 401, ngx_string("unauthenticated"),
       ngx_string("authentication is required"),
-      "authentication_error", "authentication_error" },
+      "authentication_error", "authentication_error", "UNAUTHENTICATED" },
 
     { 403, ngx_string("forbidden"), ngx_string("forbidden"),
-      "permission_error", "permission_error" },
+      "permission_error", "permission_error", "PERMISSION_DENIED" },
 
     { 404, ngx_string("not_found"), ngx_string("not found"),
-      "not_found_error", "not_found_error" },
+      "not_found_error", "not_found_error", "NOT_FOUND" },
 
     { 405, ngx_string("method"), ngx_string("the method is not allowed here"),
-      "invalid_request_error", "invalid_request_error" },
+      "invalid_request_error", "invalid_request_error", "INVALID_ARGUMENT" },
 
     { 408, ngx_string("request_timeout"),
       ngx_string("the request did not arrive in time"),
-      "invalid_request_error", "invalid_request_error" },
+      "invalid_request_error", "invalid_request_error", "DEADLINE_EXCEEDED" },
 
     { 413, ngx_string("body_too_large"),
       ngx_string("the request body is too large"),
-      "invalid_request_error", "request_too_large" },
+      "invalid_request_error", "request_too_large", "INVALID_ARGUMENT" },
 
     { 415, ngx_string("content_encoding"),
       ngx_string("Content-Encoding is not accepted"),
-      "invalid_request_error", "invalid_request_error" },
+      "invalid_request_error", "invalid_request_error", "INVALID_ARGUMENT" },
 
     { 429, ngx_string("rate_limited"),
       ngx_string("too many requests, try again later"),
-      "rate_limit_error", "rate_limit_error" },
+      "rate_limit_error", "rate_limit_error", "RESOURCE_EXHAUSTED" },
 
     { 502, ngx_string("backend_error"),
       ngx_string("the backend gave no answer"),
-      "api_error", "api_error" },
+      "api_error", "api_error", "UNAVAILABLE" },
 
     { 503, ngx_string("unavailable"),
       ngx_string("no backend can serve this at the moment"),
-      "api_error", "overloaded_error" },
+      "api_error", "overloaded_error", "UNAVAILABLE" },
 
     { 504, ngx_string("backend_timeout"),
       ngx_string("the backend did not answer in time"),
-      "api_error", "api_error" },
+      "api_error", "api_error", "DEADLINE_EXCEEDED" },
 
     { 0, ngx_string("internal"), ngx_string("internal error"),
-      "api_error", "api_error" }
+      "api_error", "api_error", "INTERNAL" }
 };
 
 
@@ -366,6 +367,14 @@ ngx_http_hybrid_refusal_text(ngx_http_request_t *r,
                             "{\"type\":\"error\",\"error\":{\"type\":\"%s\","
                             "\"message\":\"%V\"}}\n",
                             error->anthropic, &ctx->message);
+        break;
+
+    case ngx_http_hybrid_dialect_google:
+        last = ngx_slprintf(p, p + size,
+                            "{\"error\":{\"code\":%ui,\"message\":\"%V\","
+                            "\"status\":\"%s\"}}\n",
+                            (ngx_uint_t) r->err_status, &ctx->message,
+                            error->google);
         break;
 
     default: /* ngx_http_hybrid_dialect_ollama */

@@ -126,6 +126,8 @@ ngx_http_hybrid_backend(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
                        "backend \"%V\" needs \"pass\"", &backend->name);
     }
 
+    ngx_http_hybrid_google_backend(backend);
+
     rename = backend->renames.elts;
 
     for (i = 0; i < backend->renames.nelts; i++) {

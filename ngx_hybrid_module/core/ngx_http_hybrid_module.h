@@ -157,6 +157,8 @@ struct ngx_http_hybrid_backend_s {
     ngx_str_t                      url;
     ngx_str_t                      schema;  /* "http://" or "https://" */
     ngx_str_t                      base;    /* path of the pass URL */
+    ngx_str_t                      root;    /* of it, for Google's own paths */
+    ngx_uint_t                     cloud;   /* which of Google's it is */
     ngx_str_t                      host;    /* Host, SNI, name to verify */
     ngx_http_hybrid_api_e          api;
     ngx_uint_t                     egress;
@@ -255,7 +257,8 @@ typedef struct {
 typedef enum {
     ngx_http_hybrid_dialect_ollama = 0,
     ngx_http_hybrid_dialect_openai,
-    ngx_http_hybrid_dialect_anthropic
+    ngx_http_hybrid_dialect_anthropic,
+    ngx_http_hybrid_dialect_google
 } ngx_http_hybrid_dialect_e;
 
 
@@ -266,6 +269,7 @@ typedef enum {
     ngx_http_hybrid_model_form,       /* a form's field "model" */
     ngx_http_hybrid_model_copy,       /* "source" and "destination" */
     ngx_http_hybrid_model_path,       /* the rest of the path */
+    ngx_http_hybrid_model_google,     /* in the middle of the path */
     ngx_http_hybrid_model_list        /* answered by the gateway itself */
 } ngx_http_hybrid_model_e;
 
@@ -277,6 +281,20 @@ typedef struct {
     ngx_http_hybrid_model_e        model;
     ngx_http_hybrid_dialect_e      dialect;
 } ngx_http_hybrid_endpoint_t;
+
+
+/* a request whose path names the model, as in the path */
+
+#define NGX_HTTP_HYBRID_GEMINI           0x01
+#define NGX_HTTP_HYBRID_VERTEX           0x02
+
+typedef struct {
+    ngx_str_t                      publisher;
+    ngx_str_t                      model;
+    ngx_str_t                      action;  /* ":generateContent" */
+    ngx_uint_t                     clouds;  /* that have the action */
+    ngx_uint_t                     sse;     /* asked for by the query */
+} ngx_http_hybrid_google_t;
 
 
 typedef struct {
@@ -313,7 +331,9 @@ typedef struct {
 #define NGX_HTTP_HYBRID_KEY_PATH         10
 #define NGX_HTTP_HYBRID_KEY_WEB_SEARCH   11
 #define NGX_HTTP_HYBRID_KEY_MCP_SERVERS  12
-#define NGX_HTTP_HYBRID_KEYS             13
+#define NGX_HTTP_HYBRID_KEY_REQUESTS     13
+#define NGX_HTTP_HYBRID_KEY_CONTENT_REQUEST  14    /* and 15 */
+#define NGX_HTTP_HYBRID_KEYS             16
 
 /* two names in full, as in a copy, and the options */
 #define NGX_HTTP_HYBRID_ARENA            (2 * NGX_HYBRID_MODEL_MAX + 256)
@@ -362,6 +382,7 @@ struct ngx_http_hybrid_ctx_s {
     ngx_uint_t                         key;           /* of the model */
     ngx_hybrid_model_t                 model;
     ngx_str_t                          path;          /* upstream path */
+    ngx_http_hybrid_google_t          *google;
 
     ngx_http_hybrid_candidate_t       *candidates;
     ngx_uint_t                         ncandidates;
@@ -475,6 +496,13 @@ const ngx_http_hybrid_endpoint_t *ngx_http_hybrid_endpoint_status(void);
 ngx_http_hybrid_dialect_e ngx_http_hybrid_endpoint_dialect(
     ngx_http_request_t *r);
 
+const ngx_http_hybrid_endpoint_t *ngx_http_hybrid_google_find(
+    ngx_str_t *path);
+ngx_int_t ngx_http_hybrid_google_init(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx);
+ngx_int_t ngx_http_hybrid_google_body(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx);
+
 ngx_int_t ngx_http_hybrid_access_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_hybrid_access_verdict_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_hybrid_identify(ngx_http_request_t *r,
@@ -559,6 +587,17 @@ ngx_uint_t ngx_http_hybrid_route_has(ngx_http_hybrid_route_t *route,
 ngx_uint_t ngx_http_hybrid_backend_has(ngx_http_hybrid_backend_t *backend,
     ngx_hybrid_model_t *model, ngx_http_hybrid_rename_t **rename);
 ngx_int_t ngx_http_hybrid_list_handler(ngx_http_request_t *r);
+
+void ngx_http_hybrid_google_backend(ngx_http_hybrid_backend_t *backend);
+ngx_uint_t ngx_http_hybrid_google_speaks(ngx_http_hybrid_backend_t *backend,
+    ngx_http_hybrid_google_t *google);
+ngx_int_t ngx_http_hybrid_google_target(ngx_http_hybrid_google_t *google,
+    ngx_http_hybrid_backend_t *backend, ngx_http_hybrid_rename_t *rename,
+    ngx_str_t *model);
+ngx_int_t ngx_http_hybrid_google_uri(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_candidate_t *cand);
+ngx_int_t ngx_http_hybrid_google_splice(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_candidate_t *cand);
 
 ngx_int_t ngx_http_hybrid_request_init(ngx_conf_t *cf,
     ngx_http_hybrid_main_conf_t *hmcf);

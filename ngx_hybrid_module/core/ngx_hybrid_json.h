@@ -67,6 +67,8 @@ struct ngx_hybrid_json_key_s {
     /*
      * Of an array of objects: "found" is set when the "type" of one begins
      * with one of these, in any case.  1-64 bytes, the last one is empty.
+     * With ngx_hybrid_json_same_model the text is the "model" of the first
+     * object that has one, and "found" is set when another's differs.
      */
     ngx_str_t                *kinds;
 
@@ -140,6 +142,9 @@ typedef struct {
 
     u_char                    key[NGX_HYBRID_JSON_KEY_BUF];
 } ngx_hybrid_json_t;
+
+
+extern ngx_str_t  ngx_hybrid_json_same_model[];
 
 
 /*

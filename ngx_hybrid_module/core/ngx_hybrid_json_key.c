@@ -11,8 +11,15 @@
 #include <ngx_hybrid_json_scan.h>
 
 
+static void ngx_hybrid_json_item_same(ngx_hybrid_json_t *js, size_t len);
 static ngx_uint_t ngx_hybrid_json_folds(ngx_str_t *name, u_char *key,
     size_t len);
+
+
+ngx_str_t  ngx_hybrid_json_same_model[] = {
+    ngx_string("model"),
+    ngx_null_string
+};
 
 
 ngx_int_t
@@ -109,10 +116,14 @@ ngx_hybrid_json_leave(ngx_hybrid_json_t *js)
 void
 ngx_hybrid_json_item_key(ngx_hybrid_json_t *js, u_char *key, size_t len)
 {
-    ngx_str_t  type = ngx_string("type");
+    ngx_str_t  *kinds, *name;
 
-    js->kind = js->table.keys[js->value - js->table.values].kinds != NULL
-               && ngx_hybrid_json_folds(&type, key, len);
+    static ngx_str_t  type = ngx_string("type");
+
+    kinds = js->table.keys[js->value - js->table.values].kinds;
+    name = (kinds == ngx_hybrid_json_same_model) ? kinds : &type;
+
+    js->kind = kinds != NULL && ngx_hybrid_json_folds(name, key, len);
 }
 
 
@@ -120,6 +131,13 @@ void
 ngx_hybrid_json_item_type(ngx_hybrid_json_t *js, ngx_hybrid_json_type_e type)
 {
     if (type != NGX_HYBRID_JSON_T_STRING) {
+
+        if (js->table.keys[js->value - js->table.values].kinds
+            == ngx_hybrid_json_same_model)
+        {
+            js->value->found = 1;
+        }
+
         js->kind = 0;
         return;
     }
@@ -141,6 +159,13 @@ ngx_hybrid_json_item_end(ngx_hybrid_json_t *js)
     len = js->pos - js->key;
     kind = js->table.keys[js->value - js->table.values].kinds;
 
+    if (kind == ngx_hybrid_json_same_model) {
+        ngx_hybrid_json_item_same(js, len);
+        js->kind = 0;
+        js->pos = NULL;
+        return;
+    }
+
     for ( /* void */ ; kind->len; kind++) {
 
         if (ngx_hybrid_json_folds(kind, js->key, ngx_min(len, kind->len))) {
@@ -150,6 +175,40 @@ ngx_hybrid_json_item_end(ngx_hybrid_json_t *js)
 
     js->kind = 0;
     js->pos = NULL;
+}
+
+
+static void
+ngx_hybrid_json_item_same(ngx_hybrid_json_t *js, size_t len)
+{
+    ngx_hybrid_json_value_t  *value;
+
+    value = js->value;
+
+    if (value->len) {
+
+        if (js->overflow || len != value->len
+            || ngx_memcmp(value->data, js->key, len) != 0)
+        {
+            value->found = 1;
+        }
+
+        return;
+    }
+
+    if (js->overflow || len == 0
+        || len > js->table.keys[value - js->table.values].size
+        || len > (size_t) (js->arena_end - js->arena))
+    {
+        value->found = 1;
+        return;
+    }
+
+    ngx_memcpy(js->arena, js->key, len);
+
+    value->data = js->arena;
+    value->len = (uint16_t) len;
+    js->arena += len;
 }
 
 

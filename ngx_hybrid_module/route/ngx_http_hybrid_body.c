@@ -55,7 +55,11 @@ static ngx_hybrid_json_key_t  ngx_http_hybrid_body_keys[] = {
     ngx_http_hybrid_body_key("modelfile", 1),
     ngx_http_hybrid_body_key("path", 1),
     ngx_http_hybrid_body_key("web_search_options", 1),
-    ngx_http_hybrid_body_key("mcp_servers", 1)
+    ngx_http_hybrid_body_key("mcp_servers", 1),
+    { ngx_string("requests"), NGX_HYBRID_MODEL_MAX, ngx_hybrid_json_same_model,
+      NULL, 0 },
+    ngx_http_hybrid_body_key("generatecontentrequest", 1),
+    ngx_http_hybrid_body_key("generate_content_request", 1)
 };
 
 

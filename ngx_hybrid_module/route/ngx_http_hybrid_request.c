@@ -87,7 +87,8 @@ ngx_int_t
 ngx_http_hybrid_request_present(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_candidate_t *cand)
 {
-    ngx_uint_t  i, *variables;
+    ngx_int_t    rc;
+    ngx_uint_t   i, *variables;
 
     if (!ctx->presented) {
 
@@ -130,10 +131,15 @@ ngx_http_hybrid_request_present(ngx_http_request_t *r,
     /* what the balancer builds again needs no copy of the body yet */
 
     if (cand->rename && ctx->body
-        && (ctx->u || ngx_http_hybrid_request_plain(cand))
-        && ngx_http_hybrid_body_splice(r, ctx, &cand->rename->name) != NGX_OK)
+        && (ctx->u || ngx_http_hybrid_request_plain(cand)))
     {
-        return NGX_ERROR;
+        rc = ctx->google
+             ? ngx_http_hybrid_google_splice(r, ctx, cand)
+             : ngx_http_hybrid_body_splice(r, ctx, &cand->rename->name);
+
+        if (rc != NGX_OK) {
+            return NGX_ERROR;
+        }
     }
 
     ctx->built = cand;
@@ -311,6 +317,10 @@ ngx_http_hybrid_request_uri(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
     u_char                     *p;
     ngx_str_t                   path, tail;
     ngx_http_hybrid_backend_t  *backend;
+
+    if (ctx->google) {
+        return ngx_http_hybrid_google_uri(r, ctx, cand);
+    }
 
     backend = cand->backend;
     path = ctx->path;

@@ -33,7 +33,7 @@ static ngx_int_t ngx_http_hybrid_route_collect(ngx_http_request_t *r,
 static ngx_int_t ngx_http_hybrid_route_not_found(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx);
 static ngx_uint_t ngx_http_hybrid_route_speaks(
-    ngx_http_hybrid_backend_t *backend, ngx_str_t *path);
+    ngx_http_hybrid_backend_t *backend, ngx_http_hybrid_ctx_t *ctx);
 static ngx_int_t ngx_http_hybrid_route_done(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx);
 
@@ -69,6 +69,7 @@ static ngx_int_t
 ngx_http_hybrid_route_collect(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_route_t *route)
 {
+    ngx_str_t                     model;
     ngx_uint_t                    g, i, first, denied;
     ngx_http_hybrid_group_t      *groups;
     ngx_http_hybrid_rename_t     *rename;
@@ -92,8 +93,12 @@ ngx_http_hybrid_route_collect(ngx_http_request_t *r,
         for (i = 0; i < groups[g].n; i++) {
             backend = groups[g].backends[(first + i) % groups[g].n];
 
-            if (!ngx_http_hybrid_route_speaks(backend, &ctx->path)
-                || !ngx_http_hybrid_backend_has(backend, &ctx->model, &rename))
+            if (!ngx_http_hybrid_route_speaks(backend, ctx)
+                || !ngx_http_hybrid_backend_has(backend, &ctx->model, &rename)
+                || (ctx->google
+                    && ngx_http_hybrid_google_target(ctx->google, backend,
+                                                     rename, &model)
+                       != NGX_OK))
             {
                 continue;
             }
@@ -243,10 +248,15 @@ ngx_http_hybrid_backend_has(ngx_http_hybrid_backend_t *backend,
 
 static ngx_uint_t
 ngx_http_hybrid_route_speaks(ngx_http_hybrid_backend_t *backend,
-    ngx_str_t *path)
+    ngx_http_hybrid_ctx_t *ctx)
 {
+    if (ctx->google) {
+        return ngx_http_hybrid_google_speaks(backend, ctx->google);
+    }
+
     return backend->api == ngx_http_hybrid_api_ollama
-           || (path->len > 4 && ngx_memcmp(path->data, "/v1/", 4) == 0);
+           || (ctx->path.len > 4
+               && ngx_memcmp(ctx->path.data, "/v1/", 4) == 0);
 }
 
 

@@ -55,7 +55,8 @@ static ngx_hybrid_json_key_t  keys[] = {
     { ngx_string("keep_alive"), 32, NULL, NULL, 0 },
     { ngx_string("stream"), 8, NULL, NULL, 0 },
     { ngx_string("tools"), 0, kinds, NULL, 0 },
-    { ngx_string("options"), 0, NULL, members, NMEMBERS }
+    { ngx_string("options"), 0, NULL, members, NMEMBERS },
+    { ngx_string("requests"), 8, ngx_hybrid_json_same_model, NULL, 0 }
 };
 
 
@@ -422,6 +423,33 @@ static test_case_t  cases[] = {
     ACCEPT("{\"tools\":[{\"type\":\"MCP_x\"}]}", "tools:a[9,27)=!"),
     ACCEPT("{\"tools\":[{\"type\":\"mc\"}]}", "tools:a[9,24)="),
     ACCEPT("{\"tools\":[{\"type\":\"\"}]}", "tools:a[9,22)="),
+
+    /* one model in all objects of an array */
+
+    ACCEPT("{\"requests\":[{\"model\":\"a\"}]}", "requests:a[12,27)=a"),
+    ACCEPT("{\"requests\":[{},{\"model\":\"a\"},1,{\"x\":{\"model\":0}},"
+           "{\"mod\\u0065l\":\"\\u0061\"}]}", "requests:a[12,74)=a"),
+    ACCEPT("{\"requests\":[{\"model\":\"a\"},{\"model\":\"b\"}]}",
+           "requests:a[12,41)=a!"),
+    ACCEPT("{\"requests\":[{\"model\":\"a\"},{\"model\":\"A\"}]}",
+           "requests:a[12,41)=a!"),
+    ACCEPT("{\"requests\":[{\"model\":\"a\"},{\"model\":\"ab\"}]}",
+           "requests:a[12,42)=a!"),
+    ACCEPT("{\"requests\":[{\"model\":\"a\",\"MODEL\":\"b\"}]}",
+           "requests:a[12,39)=a!"),
+    ACCEPT("{\"requests\":[{\"model\":\"a\"},{\"model\":null}]}",
+           "requests:a[12,42)=a!"),
+    ACCEPT("{\"requests\":[{\"model\":{\"a\":1}}]}",
+           "requests:a[12,31)=!"),
+    ACCEPT("{\"requests\":[{\"model\":\"\"}]}", "requests:a[12,26)=!"),
+    ACCEPT("{\"requests\":[{\"model\":\"12345678\"}],\"model\":\"m\"}",
+           "model:s[43,46)=m requests:a[12,34)=12345678"),
+    ACCEPT("{\"requests\":[{\"model\":\"123456789\"}]}",
+           "requests:a[12,35)=!"),
+    ACCEPT("{\"requests\":[{\"model\":\"" A250 "\"}]}",
+           "requests:a[12,276)=!"),
+    ACCEPT("{\"requests\":[]}", "requests:a[12,14)="),
+    REFUSE("{\"requests\":[],\"Requests\":[]}", AMBIGUOUS, 24),
 
     /* the members of an object */
 
