@@ -9,9 +9,6 @@
 #include "ngx_http_hybrid_conf.h"
 
 
-#define NGX_HTTP_HYBRID_SECRET_MAX  8192
-
-
 typedef struct {
     ngx_http_hybrid_statement_t  *statements;
     void                         *block;
@@ -20,7 +17,6 @@ typedef struct {
 
 static char *ngx_http_hybrid_conf_statement(ngx_conf_t *cf,
     ngx_command_t *dummy, void *conf);
-static void ngx_http_hybrid_conf_wipe(void *data);
 
 
 char *
@@ -414,88 +410,4 @@ ngx_http_hybrid_conf_loss(ngx_conf_t *cf, ngx_str_t *value,
     }
 
     return NGX_CONF_OK;
-}
-
-
-char *
-ngx_http_hybrid_conf_secret(ngx_conf_t *cf, ngx_str_t *file,
-    ngx_str_t *secret)
-{
-    size_t               i;
-    u_char              *buf;
-    ssize_t              n;
-    ngx_fd_t             fd;
-    ngx_str_t            name;
-    ngx_file_info_t      fi;
-    ngx_pool_cleanup_t  *cln;
-
-    name = *file;
-
-    if (ngx_conf_full_name(cf->cycle, &name, 1) != NGX_OK) {
-        return NGX_CONF_ERROR;
-    }
-
-    cln = ngx_pool_cleanup_add(cf->pool, 0);
-    if (cln == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    buf = ngx_pcalloc(cf->pool, NGX_HTTP_HYBRID_SECRET_MAX
-                                + NGX_HTTP_HYBRID_SECRET_ROOM);
-    if (buf == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    cln->handler = ngx_http_hybrid_conf_wipe;
-    cln->data = buf;
-
-    fd = ngx_open_file(name.data, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
-
-    if (fd == NGX_INVALID_FILE) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
-                           ngx_open_file_n " \"%V\" failed", &name);
-        return NGX_CONF_ERROR;
-    }
-
-    n = ngx_read_fd(fd, buf, NGX_HTTP_HYBRID_SECRET_MAX);
-
-    if (ngx_fd_info(fd, &fi) != NGX_FILE_ERROR
-        && (ngx_file_access(&fi) & 0004))
-    {
-        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
-                           "secret file \"%V\" can be read by everyone",
-                           &name);
-    }
-
-    (void) ngx_close_file(fd);
-
-    while (n > 0 && (buf[n - 1] == LF || buf[n - 1] == CR)) {
-        n--;
-    }
-
-    for (i = 0; n > 0 && i < (size_t) n; i++) {
-        if (buf[i] <= ' ' || buf[i] >= 0x7f) {
-            n = 0;
-        }
-    }
-
-    if (n <= 0 || n == NGX_HTTP_HYBRID_SECRET_MAX) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "secret file \"%V\" must hold one line of visible "
-                           "characters", &name);
-        return NGX_CONF_ERROR;
-    }
-
-    secret->data = buf;
-    secret->len = n;
-
-    return NGX_CONF_OK;
-}
-
-
-static void
-ngx_http_hybrid_conf_wipe(void *data)
-{
-    ngx_explicit_memzero(data, NGX_HTTP_HYBRID_SECRET_MAX
-                               + NGX_HTTP_HYBRID_SECRET_ROOM);
 }

@@ -54,13 +54,19 @@ u_char *ngx_http_hybrid_conf_option(ngx_str_t *arg, const char *name,
     ngx_str_t *value);
 
 /*
- * The only line of a file that holds a secret, wiped when the cycle ends.
- * NGX_HTTP_HYBRID_SECRET_ROOM more bytes may be written behind it.
+ * The only line of a file that holds a secret, wiped when the cycle ends; as
+ * it is now.
  */
-#define NGX_HTTP_HYBRID_SECRET_ROOM  16
-
 char *ngx_http_hybrid_conf_secret(ngx_conf_t *cf, ngx_str_t *file,
     ngx_str_t *secret);
+
+/*
+ * The same, with "before" in front of it, and again when the file changes:
+ * secret is written to then, so it has to stay where it is, and who keeps
+ * what it points to for longer than a call makes a copy.
+ */
+char *ngx_http_hybrid_conf_secret_watch(ngx_conf_t *cf, ngx_str_t *file,
+    const char *before, ngx_str_t *secret);
 
 /* "options" of hybrid_client */
 char *ngx_http_hybrid_conf_options(ngx_conf_t *cf, void *block);

@@ -150,7 +150,8 @@ ngx_http_hybrid_redis_option(ngx_conf_t *cf, ngx_str_t *arg,
     }
 
     if (ngx_http_hybrid_conf_option(arg, "password_file", &value)) {
-        return ngx_http_hybrid_conf_secret(cf, &value, &rcf->password);
+        return ngx_http_hybrid_conf_secret_watch(cf, &value, "",
+                                                 &rcf->password);
     }
 
     if (ngx_http_hybrid_conf_option(arg, "password", &value)) {

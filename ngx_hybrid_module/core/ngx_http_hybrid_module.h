@@ -166,9 +166,12 @@ struct ngx_http_hybrid_backend_s {
     ngx_array_t                    models;  /* ngx_hybrid_pattern_t */
     ngx_array_t                    renames; /* ngx_http_hybrid_rename_t */
 
-    /* headers that prove to the backend who we are: ngx_table_elt_t */
+    /*
+     * Headers that prove to the backend who we are: ngx_table_elt_t, at most
+     * two.  The values are written over when their files change.
+     */
     ngx_array_t                    credentials;
-    ngx_str_t                      authorization;
+    ngx_str_t                     *authorization;
     ngx_http_hybrid_gce_t         *gce;     /* its token is the credential */
 
     unsigned                       ssl:1;
@@ -610,6 +613,8 @@ ngx_int_t ngx_http_hybrid_request_present(ngx_http_request_t *r,
 void ngx_http_hybrid_request_restore(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx);
 void ngx_http_hybrid_request_answered(ngx_http_request_t *r);
+ngx_int_t ngx_http_hybrid_request_secret(ngx_http_request_t *r,
+    ngx_str_t *value, ngx_str_t *secret);
 ngx_uint_t ngx_http_hybrid_request_plain(ngx_http_hybrid_candidate_t *cand);
 
 ngx_int_t ngx_http_hybrid_balancer_init(ngx_conf_t *cf,

@@ -179,10 +179,12 @@ ngx_http_hybrid_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
 
             /* only for a request that is being built for this backend */
 
-            if (backend && ctx->presented && ctx->u) {
-                value = backend->gce
-                        ? *ngx_http_hybrid_gce_value(backend->gce)
-                        : backend->authorization;
+            if (backend && (backend->authorization || backend->gce)
+                && ctx->presented && ctx->u)
+            {
+                rc = ngx_http_hybrid_request_secret(r, &value, backend->gce
+                         ? ngx_http_hybrid_gce_value(backend->gce)
+                         : backend->authorization);
             }
 
             break;

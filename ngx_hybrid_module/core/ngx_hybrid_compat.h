@@ -37,4 +37,13 @@
 #endif
 
 
+/* the fraction of a second of a file's last change */
+
+#if (NGX_LINUX)
+#define ngx_hybrid_file_nsec(fi)  (fi)->st_ctim.tv_nsec
+#else
+#define ngx_hybrid_file_nsec(fi)  0
+#endif
+
+
 #endif /* _NGX_HYBRID_COMPAT_H_INCLUDED_ */

@@ -10,11 +10,17 @@
 #include "ngx_hybrid_watch.h"
 
 
+static u_char *ngx_hybrid_watch_place(ngx_log_t *log, u_char *buf, size_t len);
 static ngx_int_t ngx_hybrid_watch_load(ngx_hybrid_watch_t *watch,
-    ngx_uint_t level, ngx_log_t *log);
+    ngx_uint_t again, ngx_uint_t level, ngx_log_t *log);
+static ngx_int_t ngx_hybrid_watch_read(ngx_hybrid_watch_t *watch, ngx_fd_t fd,
+    ngx_uint_t again, ngx_uint_t level, ngx_log_t *log);
 static void ngx_hybrid_watch_handler(ngx_event_t *ev);
-static ngx_uint_t ngx_hybrid_watch_changed(ngx_hybrid_watch_t *watch,
+static void ngx_hybrid_watch_look(ngx_hybrid_watch_t *watch, ngx_log_t *log);
+static void ngx_hybrid_watch_state(ngx_hybrid_watch_state_t *state,
     ngx_file_info_t *fi);
+static ngx_uint_t ngx_hybrid_watch_same(ngx_hybrid_watch_state_t *one,
+    ngx_hybrid_watch_state_t *two);
 
 
 /* msec */
@@ -25,6 +31,7 @@ ngx_hybrid_watch_t *
 ngx_hybrid_watch_add(ngx_hybrid_watches_t *watches, ngx_conf_t *cf,
     ngx_str_t *file, size_t max, ngx_hybrid_watch_pt handler, void *data)
 {
+    ngx_log_t            log;
     ngx_hybrid_watch_t  *watch, **place;
 
     watch = ngx_pcalloc(cf->pool, sizeof(ngx_hybrid_watch_t));
@@ -41,9 +48,13 @@ ngx_hybrid_watch_add(ngx_hybrid_watches_t *watches, ngx_conf_t *cf,
         return NULL;
     }
 
-    if (ngx_hybrid_watch_load(watch, NGX_LOG_EMERG, cf->log) != NGX_OK) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "file \"%V\" can't be used",
-                           &watch->file);
+    /* whoever finds the fault tells also where the file is named */
+
+    log = *cf->log;
+    log.handler = ngx_hybrid_watch_place;
+    log.data = cf;
+
+    if (ngx_hybrid_watch_load(watch, 0, NGX_LOG_EMERG, &log) != NGX_OK) {
         return NULL;
     }
 
@@ -65,21 +76,40 @@ ngx_hybrid_watch_add(ngx_hybrid_watches_t *watches, ngx_conf_t *cf,
 }
 
 
-static ngx_int_t
-ngx_hybrid_watch_load(ngx_hybrid_watch_t *watch, ngx_uint_t level,
-    ngx_log_t *log)
+static u_char *
+ngx_hybrid_watch_place(ngx_log_t *log, u_char *buf, size_t len)
 {
-    u_char           *buf;
-    ssize_t           n;
-    ngx_fd_t          fd;
-    ngx_int_t         rc;
-    ngx_str_t         text;
-    ngx_file_info_t   fi;
+    ngx_conf_t  *cf;
+
+    cf = log->data;
+
+    if (cf->conf_file == NULL || cf->conf_file->file.fd == NGX_INVALID_FILE) {
+        return buf;
+    }
+
+    return ngx_snprintf(buf, len, " in %s:%ui",
+                        cf->conf_file->file.name.data, cf->conf_file->line);
+}
+
+
+static ngx_int_t
+ngx_hybrid_watch_load(ngx_hybrid_watch_t *watch, ngx_uint_t again,
+    ngx_uint_t level, ngx_log_t *log)
+{
+    ngx_fd_t   fd;
+    ngx_int_t  rc;
+
+    watch->looked = ngx_time();
 
     fd = ngx_open_file(watch->file.data, NGX_FILE_RDONLY|NGX_FILE_NONBLOCK,
                        NGX_FILE_OPEN, 0);
 
     if (fd == NGX_INVALID_FILE) {
+
+        if (again) {
+            return NGX_ERROR;
+        }
+
         ngx_log_error(level, log, ngx_errno, ngx_open_file_n " \"%V\" failed%s",
                       &watch->file,
                       level == NGX_LOG_EMERG ? ""
@@ -88,55 +118,67 @@ ngx_hybrid_watch_load(ngx_hybrid_watch_t *watch, ngx_uint_t level,
         return NGX_ERROR;
     }
 
-    buf = NULL;
-    rc = NGX_ERROR;
+    rc = ngx_hybrid_watch_read(watch, fd, again, level, log);
+
+    if (ngx_close_file(fd) == NGX_FILE_ERROR) {
+        ngx_log_error(NGX_LOG_ALERT, log, ngx_errno,
+                      ngx_close_file_n " \"%V\" failed", &watch->file);
+    }
+
+    return rc;
+}
+
+
+static ngx_int_t
+ngx_hybrid_watch_read(ngx_hybrid_watch_t *watch, ngx_fd_t fd,
+    ngx_uint_t again, ngx_uint_t level, ngx_log_t *log)
+{
+    u_char           *buf;
+    ssize_t           n;
+    uint32_t          hash;
+    ngx_int_t         rc;
+    ngx_str_t         text;
+    ngx_file_info_t   fi;
 
     if (ngx_fd_info(fd, &fi) == NGX_FILE_ERROR) {
         ngx_log_error(level, log, ngx_errno, ngx_fd_info_n " \"%V\" failed",
                       &watch->file);
-        goto done;
+        return NGX_ERROR;
     }
 
-    watch->uniq = ngx_file_uniq(&fi);
-    watch->size = ngx_file_size(&fi);
-    watch->mtime = ngx_file_mtime(&fi);
-    watch->looked = ngx_time();
+    ngx_hybrid_watch_state(&watch->state, &fi);
 
     buf = ngx_alloc(watch->max + 1, log);
     if (buf == NULL) {
-        goto done;
+        return NGX_ERROR;
     }
+
+    rc = NGX_ERROR;
 
     n = ngx_read_fd(fd, buf, watch->max + 1);
 
     if (n == -1) {
         ngx_log_error(level, log, ngx_errno, ngx_read_fd_n " \"%V\" failed",
                       &watch->file);
-        goto done;
-    }
 
-    if ((size_t) n > watch->max) {
+    } else if ((size_t) n > watch->max) {
         ngx_log_error(level, log, 0, "\"%V\" is larger than %uz bytes",
                       &watch->file, watch->max);
-        goto done;
+
+    } else {
+        text.data = buf;
+        text.len = n;
+
+        hash = ngx_murmur_hash2(buf, n);
+
+        rc = (again && hash == watch->hash)
+             ? NGX_OK : watch->handler(watch->data, &text, level, log);
+
+        watch->hash = hash;
     }
 
-    text.data = buf;
-    text.len = n;
-
-    rc = watch->handler(watch->data, &text, level, log);
-
-done:
-
-    if (buf) {
-        ngx_explicit_memzero(buf, watch->max + 1);
-        ngx_free(buf);
-    }
-
-    if (ngx_close_file(fd) == NGX_FILE_ERROR) {
-        ngx_log_error(NGX_LOG_ALERT, log, ngx_errno,
-                      ngx_close_file_n " \"%V\" failed", &watch->file);
-    }
+    ngx_explicit_memzero(buf, watch->max + 1);
+    ngx_free(buf);
 
     return rc;
 }
@@ -167,7 +209,6 @@ ngx_hybrid_watch_handler(ngx_event_t *ev)
 {
     ngx_uint_t             i;
     ngx_connection_t      *c;
-    ngx_file_info_t        fi;
     ngx_hybrid_watch_t   **watch;
     ngx_hybrid_watches_t  *watches;
 
@@ -180,48 +221,96 @@ ngx_hybrid_watch_handler(ngx_event_t *ev)
     watch = watches->files.elts;
 
     for (i = 0; i < watches->files.nelts; i++) {
-
-        if (ngx_file_info(watch[i]->file.data, &fi) == NGX_FILE_ERROR) {
-
-            if (!watch[i]->failed) {
-                watch[i]->failed = 1;
-                ngx_log_error(NGX_LOG_WARN, watches->log, ngx_errno,
-                              ngx_file_info_n " \"%V\" failed, what was read "
-                              "before stays", &watch[i]->file);
-            }
-
-            continue;
-        }
-
-        if (!ngx_hybrid_watch_changed(watch[i], &fi)) {
-            continue;
-        }
-
-        watch[i]->uniq = ngx_file_uniq(&fi);
-        watch[i]->size = ngx_file_size(&fi);
-        watch[i]->mtime = ngx_file_mtime(&fi);
-        watch[i]->looked = ngx_time();
-
-        watch[i]->failed = (ngx_hybrid_watch_load(watch[i], NGX_LOG_WARN,
-                                                  watches->log)
-                            != NGX_OK);
+        ngx_hybrid_watch_look(watch[i], watches->log);
     }
 
     ngx_add_timer(ev, NGX_HYBRID_WATCH_INTERVAL);
 }
 
 
-/*
- * A file that was changed in the second it was looked at may change again
- * without a sign: it is looked at once more.
- */
+static void
+ngx_hybrid_watch_look(ngx_hybrid_watch_t *watch, ngx_log_t *log)
+{
+    ngx_uint_t                again, level;
+    ngx_file_info_t           fi;
+    ngx_hybrid_watch_state_t  state;
+
+    /* all workers see the same: one of them says so */
+
+    level = ngx_worker ? NGX_LOG_INFO : NGX_LOG_WARN;
+
+    if (ngx_file_info(watch->file.data, &fi) == NGX_FILE_ERROR) {
+
+        if (!watch->missing) {
+            watch->missing = 1;
+
+            /* in a directory that is only the master's it is so from start */
+
+            if (ngx_errno == NGX_EACCES) {
+                level = NGX_LOG_INFO;
+            }
+
+            ngx_log_error(level, log, ngx_errno,
+                          ngx_file_info_n " \"%V\" failed, what was read "
+                          "before stays", &watch->file);
+        }
+
+        return;
+    }
+
+    watch->missing = 0;
+    again = 0;
+
+    ngx_hybrid_watch_state(&state, &fi);
+
+    if (!ngx_hybrid_watch_same(&watch->state, &state)) {
+
+        watch->changing = (state.uniq == watch->state.uniq);
+        watch->state = state;
+
+        /* what is written to in place may be half written */
+
+        if (watch->changing) {
+            return;
+        }
+
+    } else if (watch->changing) {
+        watch->changing = 0;
+
+    } else if (watch->state.sec >= watch->looked - 1
+               && watch->looked < ngx_time())
+    {
+        /*
+         * A file that was read right when it changed may have changed again
+         * without a sign.  Most have not, nor need they be readable.
+         */
+
+        again = 1;
+
+    } else {
+        return;
+    }
+
+    (void) ngx_hybrid_watch_load(watch, again, level, log);
+}
+
+
+static void
+ngx_hybrid_watch_state(ngx_hybrid_watch_state_t *state, ngx_file_info_t *fi)
+{
+    state->uniq = ngx_file_uniq(fi);
+    state->size = ngx_file_size(fi);
+    state->sec = fi->st_ctime;
+    state->nsec = ngx_hybrid_file_nsec(fi);
+}
+
 
 static ngx_uint_t
-ngx_hybrid_watch_changed(ngx_hybrid_watch_t *watch, ngx_file_info_t *fi)
+ngx_hybrid_watch_same(ngx_hybrid_watch_state_t *one,
+    ngx_hybrid_watch_state_t *two)
 {
-    return watch->uniq != ngx_file_uniq(fi)
-           || watch->size != ngx_file_size(fi)
-           || watch->mtime != ngx_file_mtime(fi)
-           || (watch->mtime >= watch->looked - 1
-               && watch->looked < ngx_time());
+    return one->uniq == two->uniq
+           && one->size == two->size
+           && one->sec == two->sec
+           && one->nsec == two->nsec;
 }

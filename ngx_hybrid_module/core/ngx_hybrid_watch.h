@@ -16,6 +16,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_event.h>
+#include "ngx_hybrid_compat.h"
 
 
 /*
@@ -27,18 +28,29 @@ typedef ngx_int_t (*ngx_hybrid_watch_pt)(void *data, ngx_str_t *text,
     ngx_uint_t level, ngx_log_t *log);
 
 
+/*
+ * The time is that of the inode: rights count, too, and it can't be set back.
+ */
+
+typedef struct {
+    ngx_file_uniq_t            uniq;
+    off_t                      size;
+    time_t                     sec;
+    long                       nsec;
+} ngx_hybrid_watch_state_t;
+
+
 typedef struct {
     ngx_str_t                  file;     /* full name, with \0 */
     size_t                     max;      /* bytes; more is an error */
     ngx_hybrid_watch_pt        handler;
     void                      *data;
 
-    /* of the file when it was looked at */
-    ngx_file_uniq_t            uniq;
-    off_t                      size;
-    time_t                     mtime;
+    ngx_hybrid_watch_state_t   state;    /* when it was looked at */
     time_t                     looked;   /* wall clock */
-    unsigned                   failed:1; /* said so in the log */
+    uint32_t                   hash;     /* of what was read */
+    unsigned                   changing:1;
+    unsigned                   missing:1;   /* said so in the log */
 } ngx_hybrid_watch_t;
 
 

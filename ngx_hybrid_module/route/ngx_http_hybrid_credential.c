@@ -45,7 +45,7 @@ ngx_http_hybrid_credential(ngx_conf_t *cf, ngx_http_hybrid_backend_t *backend)
         }
 
         h = backend->credentials.elts;
-        backend->authorization = h[0].value;
+        backend->authorization = &h[0].value;
 
         return NGX_CONF_OK;
     }
@@ -181,24 +181,10 @@ ngx_http_hybrid_credential_add(ngx_conf_t *cf,
     ngx_http_hybrid_backend_t *backend, ngx_str_t *name, ngx_str_t *file,
     const char *before)
 {
-    size_t            len;
     u_char           *p;
-    ngx_str_t         secret;
     ngx_table_elt_t  *h;
 
-    if (ngx_http_hybrid_conf_secret(cf, file, &secret) != NGX_CONF_OK) {
-        return NGX_CONF_ERROR;
-    }
-
-    /* in the room that the secret came in: it is wiped as a whole */
-
-    len = ngx_strlen(before);
-
-    if (len) {
-        ngx_memmove(secret.data + len, secret.data, secret.len);
-        ngx_memcpy(secret.data, before, len);
-        secret.len += len;
-    }
+    /* there is room for all: what a changed file is written to stays there */
 
     h = ngx_array_push(&backend->credentials);
     p = ngx_pnalloc(cf->pool, name->len);
@@ -208,11 +194,10 @@ ngx_http_hybrid_credential_add(ngx_conf_t *cf,
     }
 
     h->key = *name;
-    h->value = secret;
     h->lowcase_key = p;
     ngx_strlow(p, name->data, name->len);
     h->hash = ngx_hash_key(p, name->len);
     ngx_hybrid_header_single(h);
 
-    return NGX_CONF_OK;
+    return ngx_http_hybrid_conf_secret_watch(cf, file, before, &h->value);
 }

@@ -264,8 +264,11 @@ ngx_http_hybrid_request_headers(ngx_http_request_t *r,
 
         *out = h[i];
 
-        if (backend->gce) {
-            out->value = *ngx_http_hybrid_gce_value(backend->gce);
+        if (ngx_http_hybrid_request_secret(r, &out->value, backend->gce
+                ? ngx_http_hybrid_gce_value(backend->gce) : &h[i].value)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
         }
     }
 
@@ -279,6 +282,28 @@ ngx_http_hybrid_request_headers(ngx_http_request_t *r,
     if (list->last == &list->part) {
         r->headers_in.headers.last = &r->headers_in.headers.part;
     }
+
+    return NGX_OK;
+}
+
+
+/* a copy: the secret is written over when its file changes */
+
+ngx_int_t
+ngx_http_hybrid_request_secret(ngx_http_request_t *r, ngx_str_t *value,
+    ngx_str_t *secret)
+{
+    u_char  *p;
+
+    p = ngx_pnalloc(r->pool, secret->len);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(p, secret->data, secret->len);
+
+    value->data = p;
+    value->len = secret->len;
 
     return NGX_OK;
 }
