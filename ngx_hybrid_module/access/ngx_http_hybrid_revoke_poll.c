@@ -180,7 +180,7 @@ ngx_http_hybrid_revoke_ask(ngx_http_hybrid_revoke_t *revoke)
 
     ngx_str_set(&argv[1], "-");
     argv[2].data = seq;
-    ngx_str_null(&argv[3]);
+    ngx_str_set(&argv[3], "");
     ngx_str_set(&argv[4], ngx_value(NGX_HYBRID_REVOKED_MAX));
     ngx_str_set(&argv[5], ngx_value(NGX_HYBRID_REVOKED_SIZE));
 
