@@ -308,6 +308,7 @@ ngx_http_hybrid_init_main_conf(ngx_conf_t *cf, void *conf)
 
     ngx_str_t                  name = ngx_string("hybrid");
     ngx_hybrid_shm_t          *shm;
+    ngx_resolver_t            *resolver;
     ngx_http_core_loc_conf_t  *clcf;
 
     if (!hmcf->defined) {
@@ -331,16 +332,21 @@ ngx_http_hybrid_init_main_conf(ngx_conf_t *cf, void *conf)
     hmcf->zone->init = ngx_http_hybrid_init_zone;
     hmcf->zone->data = hmcf;
 
-    /* http{}'s own, or NULL: names are looked up now, once */
+    /* the one of http{}; nginx makes an empty one when there is none */
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+    resolver = clcf->resolver;
+
+    if (resolver && resolver->connections.nelts == 0) {
+        resolver = NULL;
+    }
 
     if (ngx_http_hybrid_route_init(cf, hmcf) != NGX_OK
         || ngx_http_hybrid_shadow_init(cf, hmcf) != NGX_OK
         || ngx_http_hybrid_request_init(cf, hmcf) != NGX_OK
         || ngx_http_hybrid_jwt_init(cf, hmcf) != NGX_OK
-        || ngx_http_hybrid_jwks_init(cf, hmcf, clcf->resolver) != NGX_OK
-        || ngx_http_hybrid_gce_init(cf, hmcf, clcf->resolver) != NGX_OK)
+        || ngx_http_hybrid_jwks_init(cf, hmcf, resolver) != NGX_OK
+        || ngx_http_hybrid_gce_init(cf, hmcf, resolver) != NGX_OK)
     {
         return NGX_CONF_ERROR;
     }

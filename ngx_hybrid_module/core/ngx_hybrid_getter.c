@@ -308,21 +308,33 @@ ngx_hybrid_getter_publish(ngx_hybrid_getter_t *g, ngx_hybrid_fetch_t *f,
 static void
 ngx_hybrid_getter_failed(ngx_hybrid_getter_t *g, ngx_str_t *error)
 {
+    u_char             ch, buf[NGX_HYBRID_GETTER_ERROR];
+    ngx_str_t          text;
     ngx_msec_t         next;
-    ngx_uint_t         level;
+    ngx_uint_t         i, level;
     ngx_atomic_uint_t  failures;
 
     failures = g->doc->failures;
+
+    /* a parser may quote what the server has sent */
+
+    text.data = buf;
+    text.len = ngx_min(error->len, NGX_HYBRID_GETTER_ERROR);
+
+    for (i = 0; i < text.len; i++) {
+        ch = error->data[i];
+        buf[i] = (ch >= ' ' && ch < 0x7f) ? ch : '.';
+    }
 
     next = (ngx_msec_t) NGX_HYBRID_GETTER_RETRY << ngx_min(failures, 12);
     next = ngx_min(next, ngx_max(g->retry, NGX_HYBRID_GETTER_RETRY));
     next -= ngx_random() % (next / 8 + 1);
 
-    ngx_hybrid_doc_failed(g->getters->shm, g->doc, error, next);
+    ngx_hybrid_doc_failed(g->getters->shm, g->doc, &text, next);
 
     level = failures ? NGX_LOG_INFO : NGX_LOG_WARN;
 
-    ngx_log_error(level, g->getters->log, 0, "%V: %V%s", &g->name, error,
+    ngx_log_error(level, g->getters->log, 0, "%V: %V%s", &g->name, &text,
                   g->doc->len ? ", what was got before stays" : "");
 }
 

@@ -7,8 +7,12 @@ package HybridOdd;
 #   $s->answer(200, $body, 'ETag' => '"1"');       # with a Content-Length
 #   $s->steps({ send => "HTTP/1.1 200 OK\r\n" }, { hang => 1 });
 #   $s->mode(accept => 'hang');                    # or cert => HASH, tag => T
+#   $s->path('/a', steps => [...]);                # for requests of this path
 #   $s->{addr}, $s->{port}; $s->requests; $s->connections (how many); $s->clear
 #   $s->stop; $s->start (the same port)
+#
+#   my $dns = HybridOdd->dns($t, 'dns');           # DNS, see odd_dns.py
+#   $dns->names('a.test' => ['127.0.0.1'], ...);   # these and no others
 
 use strict;
 use warnings;
@@ -28,15 +32,16 @@ sub new {
 
 
 sub start {
-    my ($s) = @_;
+    my ($s, $program) = @_;
 
+    $s->{program} //= $program // 'odd_server.py';
     unlink "$s->{home}/ready";
     $s->{pid} = Hybrid::_spawn($s->{home}, "$s->{home}/out", 'python3',
-        "$Hybrid::ROOT/t/lib/odd_server.py", $s->{home});
+        "$Hybrid::ROOT/t/lib/$s->{program}", $s->{home});
     Hybrid::poll { -e "$s->{home}/ready" || !Hybrid::_alive($s->{pid}) };
 
     ($s->{port}) = Hybrid::_slurp("$s->{home}/port") =~ /(\d+)/
-        or die "odd_server: " . Hybrid::_slurp("$s->{home}/out");
+        or die "$s->{program}: " . Hybrid::_slurp("$s->{home}/out");
     $s->{addr} = "127.0.0.1:$s->{port}";
     return $s;
 }
@@ -61,12 +66,27 @@ sub mode {
         }
     }
 
-    my $file = "$s->{home}/mode.json";
+    $s->_write('mode.json', $s->{mode});
+    return $s;
+}
+
+
+# at once: it may be read at any time
+sub _write {
+    my ($s, $name, $value) = @_;
+    my $file = "$s->{home}/$name";
+
     open my $out, '>:raw', "$file.new" or die "$file: $!";
-    print $out JSON::PP->new->utf8->encode($s->{mode});
+    print $out JSON::PP->new->utf8->encode($value);
     close $out or die "$file: $!";
     rename "$file.new", $file or die "$file: $!";
-    return $s;
+}
+
+
+sub path {
+    my ($s, $path, %mode) = @_;
+    $s->{mode}{paths}{$path} = \%mode;
+    return $s->mode;
 }
 
 
@@ -112,6 +132,22 @@ sub connections {
 sub clear {
     my ($s) = @_;
     unlink "$s->{home}/$_" for qw(requests connections);
+}
+
+
+sub dns {
+    my ($class, $t, $name) = @_;
+    my $s = bless { t => $t, home => "$t->{dir}/$name" }, $class;
+
+    mkdir $s->{home} or die "$s->{home}: $!";
+    $s->names;
+    return $s->start('odd_dns.py');
+}
+
+
+sub names {
+    my ($s, %names) = @_;
+    $s->_write('names.json', \%names);
 }
 
 

@@ -12,6 +12,8 @@ DIR/mode.json is read for every connection, and again for its request:
             {"fill": bytes} (so many of them), {"reset": 1}
     tag     with a request's If-None-Match equal to it, "unchanged" is the
             answer in place of "steps"
+    abrupt  no orderly end of TLS
+    paths   by a request's path: others of the last three
 
 The port is written to DIR/port, a line of JSON per request to DIR/requests,
 and one per connection to DIR/connections.
@@ -105,6 +107,7 @@ def serve(conn):
         r = request(conn)
         if r is not None:
             m = mode()
+            m = m.get("paths", {}).get(r["line"].split(" ")[1], m)
             r["time"] = time.time()
             note("requests", r)
             steps = m.get("steps", [])
@@ -114,8 +117,7 @@ def serve(conn):
                                   "ETag: %s\r\n\r\n" % tag}]
             perform(conn, steps)
 
-        # an orderly end, but for a reset
-        if m.get("cert") and not m.get("abrupt"):
+        if conn is not raw and not m.get("abrupt"):
             conn.unwrap()
     except (OSError, ValueError) as e:
         note("faults", str(e))
