@@ -93,9 +93,13 @@ my @refused = (
 [ sprintf($one_line, 'empty')
   => "hybrid_redis 127.0.0.1:1 password_file=$dir/empty;" ],
 
-[ later('hybrid_clients') => 'hybrid_clients redis;' ],
 [ 'invalid value "maybe" in "hybrid_shadow" directive, it must be "on" or '
   . '"off"' => 'hybrid_shadow maybe;' ],
+[ '"hybrid_clients redis" needs "hybrid_redis"' => 'hybrid_clients redis;' ],
+[ 'invalid value "file", it must be "redis" or "off"'
+  => 'hybrid_clients file;' ],
+[ '"hybrid_clients" directive is duplicate'
+  => 'hybrid_clients off; hybrid_clients redis;' ],
 [ later('hybrid_barrier') => 'hybrid_barrier 8k 1s;' ],
 [ later('hybrid_heartbeat') => 'hybrid_heartbeat 10s;' ],
 [ later('hybrid_admin') => in_location('hybrid_admin;') ],

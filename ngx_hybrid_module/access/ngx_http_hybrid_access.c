@@ -17,7 +17,7 @@
 
 
 static ngx_int_t ngx_http_hybrid_access_start(ngx_http_request_t *r,
-    ngx_http_hybrid_loc_conf_t *hlcf);
+    ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_loc_conf_t *hlcf);
 static ngx_int_t ngx_http_hybrid_access_continue(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx);
 static ngx_int_t ngx_http_hybrid_access_stranger(ngx_http_request_t *r,
@@ -62,10 +62,15 @@ ngx_http_hybrid_access_handler(ngx_http_request_t *r)
         return NGX_DECLINED;
     }
 
+    if (ctx && ctx->asking) {
+        ngx_http_hybrid_suspend(r);
+        return NGX_AGAIN;
+    }
+
     /* a status page or an early error has a context, too, but no client */
 
     if (ctx == NULL || (ctx->client == NULL && !ctx->decided)) {
-        return ngx_http_hybrid_access_start(r, hlcf);
+        return ngx_http_hybrid_access_start(r, ctx, hlcf);
     }
 
     if (ctx->decided && ctx->client == &ctx->conf->stranger) {
@@ -145,6 +150,11 @@ ngx_http_hybrid_access_verdict_handler(ngx_http_request_t *r)
 
     ctx = ngx_http_hybrid_get_ctx(r);
 
+    if (ctx && ctx->asking) {
+        ngx_http_hybrid_suspend(r);
+        return NGX_AGAIN;
+    }
+
     if (ctx && ctx->client && !ctx->decided) {
         rc = ngx_http_hybrid_access_continue(r, ctx);
 
@@ -186,17 +196,26 @@ ngx_http_hybrid_access_verdict_handler(ngx_http_request_t *r)
 
 static ngx_int_t
 ngx_http_hybrid_access_start(ngx_http_request_t *r,
-    ngx_http_hybrid_loc_conf_t *hlcf)
+    ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_loc_conf_t *hlcf)
 {
-    ngx_int_t               rc;
-    ngx_http_hybrid_ctx_t  *ctx;
+    ngx_int_t  rc;
 
-    ctx = ngx_http_hybrid_create_ctx(r);
-    if (ctx == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    /* one that has waited for its client goes on with its own */
+
+    if (ctx == NULL || !ctx->asked) {
+
+        ctx = ngx_http_hybrid_create_ctx(r);
+        if (ctx == NULL) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
     }
 
     rc = ngx_http_hybrid_access_identity(r, ctx, hlcf);
+
+    if (rc == NGX_AGAIN) {
+        ngx_http_hybrid_suspend(r);
+        return NGX_AGAIN;
+    }
 
     if (rc != NGX_OK) {
         ctx->decided = 1;
@@ -218,16 +237,22 @@ ngx_http_hybrid_access_stranger(ngx_http_request_t *r,
 
     hlcf = ngx_http_get_module_loc_conf(r, ngx_http_hybrid_module);
 
-    if (ctx == NULL || ctx->verdict == NGX_OK) {
+    if (ctx == NULL || (ctx->verdict == NGX_OK && !ctx->asked)) {
         ctx = ngx_http_hybrid_create_ctx(r);
         if (ctx == NULL) {
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
         }
+    }
 
+    rc = ctx->verdict;
+
+    if (rc == NGX_OK) {
         rc = ngx_http_hybrid_access_identity(r, ctx, hlcf);
+    }
 
-    } else {
-        rc = ctx->verdict;
+    if (rc == NGX_AGAIN) {
+        ngx_http_hybrid_suspend(r);
+        return NGX_AGAIN;
     }
 
     if (rc != NGX_OK) {

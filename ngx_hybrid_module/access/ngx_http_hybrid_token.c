@@ -14,6 +14,10 @@
 #define NGX_HTTP_HYBRID_SECRET_LEN  256
 
 
+static ngx_int_t ngx_http_hybrid_token_remote(ngx_http_hybrid_ctx_t *ctx,
+    ngx_str_t *id, uint32_t hash, ngx_http_hybrid_token_t **token);
+
+
 /*
  * An unknown id costs the same work as a known one, and the comparison takes
  * the same time wherever the digests differ: nothing tells which ids exist
@@ -26,6 +30,7 @@ ngx_http_hybrid_token_verify(ngx_http_request_t *r,
 {
     u_char                        digest[EVP_MAX_MD_SIZE];
     uint32_t                      hash;
+    ngx_int_t                     rc;
     ngx_http_hybrid_token_t      *token, *match;
     ngx_http_hybrid_main_conf_t  *hmcf;
 
@@ -39,6 +44,18 @@ ngx_http_hybrid_token_verify(ngx_http_request_t *r,
 
     hmcf = ctx->conf;
 
+    hash = ngx_murmur_hash2(id->data, id->len);
+
+    token = (ngx_http_hybrid_token_t *)
+                ngx_str_rbtree_lookup(&hmcf->identities.tokens, id, hash);
+
+    if (token == NULL && hmcf->clients_redis) {
+        rc = ngx_http_hybrid_token_remote(ctx, id, hash, &token);
+        if (rc != NGX_OK) {
+            return rc;
+        }
+    }
+
     if (EVP_DigestInit_ex2(hmcf->digest, hmcf->sha256, NULL) != 1
         || EVP_DigestUpdate(hmcf->digest, secret->data, secret->len) != 1
         || EVP_DigestFinal_ex(hmcf->digest, digest, NULL) != 1)
@@ -47,11 +64,6 @@ ngx_http_hybrid_token_verify(ngx_http_request_t *r,
         return ngx_http_hybrid_refuse(ctx, NGX_HTTP_INTERNAL_SERVER_ERROR,
                                       "internal", "internal error");
     }
-
-    hash = ngx_murmur_hash2(id->data, id->len);
-
-    token = (ngx_http_hybrid_token_t *)
-                ngx_str_rbtree_lookup(&hmcf->identities.tokens, id, hash);
 
     if (token == NULL) {
         token = &nobody;
@@ -80,4 +92,42 @@ ngx_http_hybrid_token_verify(ngx_http_request_t *r,
     ctx->credential = match->sn.str;
 
     return NGX_OK;
+}
+
+
+/* the files have no such id; token stays NULL when Redis has none either */
+
+static ngx_int_t
+ngx_http_hybrid_token_remote(ngx_http_hybrid_ctx_t *ctx, ngx_str_t *id,
+    uint32_t hash, ngx_http_hybrid_token_t **token)
+{
+    ngx_int_t                  rc;
+    ngx_http_hybrid_client_t  *client;
+
+    rc = ngx_http_hybrid_store_token(ctx, id, &client);
+
+    switch (rc) {
+
+    case NGX_OK:
+
+        /* its hash may not be what the index was made from */
+
+        *token = (ngx_http_hybrid_token_t *)
+                     ngx_str_rbtree_lookup(&client->identities->tokens, id,
+                                           hash);
+        return NGX_OK;
+
+    case NGX_DECLINED:
+        return NGX_OK;
+
+    case NGX_AGAIN:
+        return NGX_AGAIN;
+
+    default: /* NGX_BUSY */
+        rc = ngx_http_hybrid_refuse(ctx, NGX_HTTP_SERVICE_UNAVAILABLE,
+                                    "client_unavailable",
+                                    "clients can't be checked at the moment");
+        ctx->retry_after = 1;
+        return rc;
+    }
 }

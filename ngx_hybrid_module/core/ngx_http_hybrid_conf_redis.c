@@ -78,6 +78,39 @@ ngx_http_hybrid_redis(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 }
 
 
+char *
+ngx_http_hybrid_clients(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_hybrid_main_conf_t  *hmcf = conf;
+
+    ngx_str_t  *value;
+
+    if (hmcf->clients_place.file) {
+        return "is duplicate";
+    }
+
+    ngx_http_hybrid_conf_place(cf, &hmcf->clients_place);
+
+    value = cf->args->elts;
+
+    if (ngx_strcmp(value[1].data, "redis") == 0) {
+        hmcf->clients_redis = 1;
+        hmcf->defined = 1;
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_strcmp(value[1].data, "off") == 0) {
+        return NGX_CONF_OK;
+    }
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                       "invalid value \"%V\", it must be \"redis\" or "
+                       "\"off\"", &value[1]);
+
+    return NGX_CONF_ERROR;
+}
+
+
 static char *
 ngx_http_hybrid_redis_address(ngx_conf_t *cf, ngx_str_t *arg,
     ngx_hybrid_redis_conf_t *rcf)

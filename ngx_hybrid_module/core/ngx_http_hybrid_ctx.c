@@ -89,6 +89,7 @@ ngx_http_hybrid_ctx_cleanup(void *data)
 {
     ngx_http_hybrid_ctx_t  *ctx = data;
 
+    ngx_http_hybrid_store_detach(ctx);
     ngx_http_hybrid_limit_detach(ctx);
     ngx_http_hybrid_failure_detach(ctx);
 

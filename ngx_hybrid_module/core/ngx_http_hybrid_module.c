@@ -75,7 +75,7 @@ static ngx_command_t  ngx_http_hybrid_commands[] = {
 
     { ngx_string("hybrid_clients"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
-      ngx_http_hybrid_later,
+      ngx_http_hybrid_clients,
       NGX_HTTP_MAIN_CONF_OFFSET,
       0,
       NULL },
@@ -328,6 +328,11 @@ ngx_http_hybrid_init_main_conf(ngx_conf_t *cf, void *conf)
         return NGX_CONF_ERROR;
     }
 
+    if (hmcf->clients_redis && hmcf->redis_conf == NULL) {
+        return ngx_http_hybrid_conf_error_at(cf, &hmcf->clients_place,
+                       "\"hybrid_clients redis\" needs \"hybrid_redis\"");
+    }
+
     hmcf->shm = shm;
     hmcf->zone->init = ngx_http_hybrid_init_zone;
     hmcf->zone->data = hmcf;
@@ -351,7 +356,7 @@ ngx_http_hybrid_init_main_conf(ngx_conf_t *cf, void *conf)
         return NGX_CONF_ERROR;
     }
 
-    if (hmcf->filters && hmcf->clients.nelts == 0) {
+    if (hmcf->filters && hmcf->clients.nelts == 0 && !hmcf->clients_redis) {
         ngx_log_error(NGX_LOG_WARN, cf->log, 0,
                       "there is no \"hybrid_client\": \"hybrid_access\" "
                       "lets nobody in");
@@ -538,6 +543,10 @@ ngx_http_hybrid_init_zone(ngx_shm_zone_t *zone, void *data)
 
     ngx_http_hybrid_jwks_adopt(hmcf);
 
+    if (ngx_http_hybrid_store_init_zone(hmcf, zone->shm.log) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
     return ngx_http_hybrid_revoke_init_zone(hmcf, zone->shm.log);
 }
 
@@ -596,7 +605,8 @@ ngx_http_hybrid_init_process(ngx_cycle_t *cycle)
     if (hmcf->redis == NULL
         || ngx_http_hybrid_lease_init_worker(hmcf, cycle) != NGX_OK
         || ngx_http_hybrid_flush_init_worker(hmcf, cycle) != NGX_OK
-        || ngx_http_hybrid_revoke_init_worker(hmcf, cycle) != NGX_OK)
+        || ngx_http_hybrid_revoke_init_worker(hmcf, cycle) != NGX_OK
+        || ngx_http_hybrid_store_init_worker(hmcf, cycle) != NGX_OK)
     {
         return NGX_ERROR;
     }
@@ -618,6 +628,7 @@ ngx_http_hybrid_exit_process(ngx_cycle_t *cycle)
 
     if (hmcf->redis) {
         ngx_hybrid_redis_destroy(hmcf->redis);
+        ngx_http_hybrid_store_exit_worker(hmcf);
     }
 
     ngx_http_hybrid_revoke_exit_worker(hmcf);

@@ -48,6 +48,7 @@ typedef struct ngx_http_hybrid_ctx_s      ngx_http_hybrid_ctx_t;
 typedef struct ngx_http_hybrid_lease_s    ngx_http_hybrid_lease_t;
 typedef struct ngx_http_hybrid_flush_s    ngx_http_hybrid_flush_t;
 typedef struct ngx_http_hybrid_revoke_s   ngx_http_hybrid_revoke_t;
+typedef struct ngx_http_hybrid_store_s    ngx_http_hybrid_store_t;
 typedef struct ngx_http_hybrid_backend_s  ngx_http_hybrid_backend_t;
 typedef struct ngx_http_hybrid_issuer_s   ngx_http_hybrid_issuer_t;
 typedef struct ngx_http_hybrid_failures_s ngx_http_hybrid_failures_t;
@@ -224,6 +225,9 @@ typedef struct {
     ngx_hybrid_watches_t           watches;   /* files read again on change */
     ngx_hybrid_getters_t           getters;   /* documents fetched again */
     ngx_hybrid_doc_t              *revoked;   /* NULL: no Redis */
+    ngx_flag_t                     clients_redis;
+    ngx_http_hybrid_place_t        clients_place;
+    ngx_hybrid_doc_t              *store_doc; /* identities in Redis */
     ngx_http_upstream_srv_conf_t  *upstream;  /* "hybrid" */
     ngx_uint_t                     filters;   /* a location uses us */
 
@@ -237,6 +241,7 @@ typedef struct {
     ngx_http_hybrid_revoke_t      *revoke;
     ngx_http_hybrid_failures_t    *failures;
     ngx_http_hybrid_client_t       stranger;  /* whom hybrid_shadow lets in */
+    ngx_http_hybrid_store_t       *store;     /* clients from Redis */
 } ngx_http_hybrid_main_conf_t;
 
 
@@ -409,7 +414,7 @@ struct ngx_http_hybrid_ctx_s {
     void                              *filter_ctx;
     ngx_http_upstream_t               *u;
 
-    /* a wait for credits */
+    /* a wait for credits, and before that for the client itself */
     ngx_queue_t                        waiter;
     ngx_http_hybrid_lease_t           *lease;
     ngx_msec_t                         start;
@@ -431,6 +436,8 @@ struct ngx_http_hybrid_ctx_s {
     unsigned                           entering:1;
     unsigned                           reading:1;
     unsigned                           waiting:1;
+    unsigned                           asking:1;
+    unsigned                           asked:1;
     unsigned                           decided:1;
     unsigned                           presented:1;
     unsigned                           unparsed_uri:1;
@@ -475,6 +482,7 @@ ngx_int_t ngx_http_hybrid_add_variables(ngx_conf_t *cf);
 
 char *ngx_http_hybrid_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_hybrid_redis(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_hybrid_clients(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_hybrid_client(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_hybrid_backend(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_hybrid_issuer(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
@@ -551,6 +559,21 @@ ngx_int_t ngx_http_hybrid_jwt_init(ngx_conf_t *cf,
     ngx_http_hybrid_main_conf_t *hmcf);
 ngx_int_t ngx_http_hybrid_jwt_init_worker(ngx_http_hybrid_main_conf_t *hmcf,
     ngx_cycle_t *cycle);
+
+/*
+ * The client in Redis that has a token of this id.  NGX_DECLINED: nobody
+ * has; NGX_AGAIN: the request waits and will be resumed; NGX_BUSY: that
+ * can't be told now.
+ */
+ngx_int_t ngx_http_hybrid_store_token(ngx_http_hybrid_ctx_t *ctx,
+    ngx_str_t *id, ngx_http_hybrid_client_t **client);
+void ngx_http_hybrid_store_detach(ngx_http_hybrid_ctx_t *ctx);
+ngx_int_t ngx_http_hybrid_store_init_zone(ngx_http_hybrid_main_conf_t *hmcf,
+    ngx_log_t *log);
+ngx_int_t ngx_http_hybrid_store_init_worker(
+    ngx_http_hybrid_main_conf_t *hmcf, ngx_cycle_t *cycle);
+void ngx_http_hybrid_store_exit_worker(ngx_http_hybrid_main_conf_t *hmcf);
+
 ngx_int_t ngx_http_hybrid_policy_body(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx);
 ngx_int_t ngx_http_hybrid_policy_model(ngx_http_request_t *r,

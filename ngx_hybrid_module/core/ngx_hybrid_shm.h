@@ -135,6 +135,8 @@ struct ngx_hybrid_shm_client_s {
     ngx_atomic_t               waits;     /* requests that waited for Redis */
     ngx_atomic_t               refills;
     ngx_atomic_t               local;     /* decided without Redis */
+    ngx_atomic_t               clash;     /* with Redis's, was said: a name, */
+    ngx_atomic_t               clash_token;                  /* a token's id */
     u_short                    len;
     u_char                     name[NGX_HYBRID_LABEL_MAX];
 };

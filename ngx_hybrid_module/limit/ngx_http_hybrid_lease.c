@@ -175,7 +175,7 @@ ngx_http_hybrid_lease_take(ngx_http_hybrid_lease_t *lease, uint64_t *wait)
     left = ngx_http_hybrid_lease_left(shared, 1);
 
     if (left == 0) {
-        ngx_hybrid_gcra_refund(&shared->tat, lease->client->interval);
+        ngx_hybrid_gcra_refund(&shared->tat, shared->interval);
         return 0;
     }
 
@@ -403,7 +403,13 @@ ngx_http_hybrid_lease_answer(ngx_http_hybrid_lease_t *lease,
 
     if (n < lease->want) {
         wait = ngx_max(reply->element[1]->integer, 1000);
-        lease->client->shared->dry = ngx_current_msec + (wait + 999) / 1000;
+
+        /* a limit that was replaced meanwhile says nothing of the new one */
+
+        if (lease->client->interval == lease->client->shared->interval) {
+            lease->client->shared->dry = ngx_current_msec
+                                         + (wait + 999) / 1000;
+        }
     }
 
     ngx_http_hybrid_lease_serve(lease, wait);

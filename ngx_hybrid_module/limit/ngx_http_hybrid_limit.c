@@ -100,9 +100,18 @@ ngx_http_hybrid_limit_reserve(ngx_http_request_t *r,
 uint64_t
 ngx_http_hybrid_limit_take(ngx_http_hybrid_client_t *client)
 {
-    return ngx_hybrid_gcra_take(&client->shared->tat,
-                                ngx_http_hybrid_limit_now(),
-                                client->interval, client->burst);
+    ngx_hybrid_shm_client_t  *shared;
+
+    shared = client->shared;
+
+    /* not the client's own: another worker may know a newer limit already */
+
+    if (shared->interval == 0) {
+        return 0;
+    }
+
+    return ngx_hybrid_gcra_take(&shared->tat, ngx_http_hybrid_limit_now(),
+                                shared->interval, shared->burst);
 }
 
 

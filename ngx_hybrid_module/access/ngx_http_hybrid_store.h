@@ -1,0 +1,143 @@
+
+/*
+ * Copyright (C) the ngx_hybrid_module authors
+ *
+ * Clients that live in Redis:
+ *
+ *     <prefix>client:{NAME}   hash, the statements of the block: a field's
+ *                             value is the arguments of one, and of further
+ *                             ones of the same name on further lines
+ *     <prefix>identities      hash, "token:<id>" is the name of the client;
+ *                             ".epoch" (of the first write), ".seq" and
+ *                             ".version" (of the last one) tell of changes
+ *
+ * One worker of a gateway reads the identities when they have changed, and
+ * publishes a set of their hashes: whoever is not in there never reaches
+ * Redis.  A client itself is fetched by the worker that needs it.
+ */
+
+
+#ifndef _NGX_HTTP_HYBRID_STORE_H_INCLUDED_
+#define _NGX_HTTP_HYBRID_STORE_H_INCLUDED_
+
+
+#include "ngx_http_hybrid_module.h"
+
+
+#define NGX_HTTP_HYBRID_STORE_INTERVAL  1000      /* msec */
+#define NGX_HTTP_HYBRID_STORE_CLIENTS   2048      /* kept by a worker */
+#define NGX_HTTP_HYBRID_STORE_MAX       1000000   /* identities */
+
+/* "token:" and the id */
+#define NGX_HTTP_HYBRID_STORE_IDENTITY  (6 + NGX_HTTP_HYBRID_NAME_MAX)
+
+#define NGX_HTTP_HYBRID_STORE_WORD      64
+
+
+/* the document: this, and slots of 8 bytes, 0 is a free one */
+
+typedef struct {
+    uint64_t                        magic;
+    uint64_t                        seq;
+    uint64_t                        n;
+    uint64_t                        nslots;
+    uint64_t                        files;    /* hash of the files' clients */
+    u_char                          epoch[NGX_HTTP_HYBRID_STORE_WORD];
+    u_char                          version[NGX_HTTP_HYBRID_STORE_WORD];
+} ngx_http_hybrid_store_index_t;
+
+
+/* an identity that was asked for, as long as there is room */
+
+typedef struct ngx_http_hybrid_store_entry_s  ngx_http_hybrid_store_entry_t;
+
+struct ngx_http_hybrid_store_entry_s {
+    ngx_str_node_t                  sn;
+    ngx_queue_t                     queue;    /* the last used is first */
+    ngx_queue_t                     waiters;  /* ctx->waiter */
+    ngx_http_hybrid_store_t        *store;
+    ngx_http_hybrid_client_t       *client;   /* NULL: see rc */
+    ngx_int_t                       rc;
+    ngx_atomic_uint_t               generation;
+    ngx_atomic_uint_t               asked;    /* generation, when it was */
+    ngx_msec_t                      answered;
+    ngx_msec_t                      logged;
+    ngx_str_t                       name;     /* of the client, in a fetch */
+    unsigned                        pending:1;
+    unsigned                        said:1;
+};
+
+
+/* of this worker */
+
+struct ngx_http_hybrid_store_s {
+    ngx_http_hybrid_main_conf_t    *conf;
+    ngx_hybrid_doc_t               *doc;
+    ngx_str_t                       key;        /* of the identities */
+    uint64_t                        files;
+
+    ngx_rbtree_t                    entries;
+    ngx_rbtree_node_t               sentinel;
+    ngx_queue_t                     used;
+    ngx_uint_t                      nentries;
+
+    ngx_atomic_uint_t               generation; /* of the copy below */
+    ngx_msec_t                      changed;
+    ngx_pool_t                     *pool;
+    ngx_http_hybrid_store_index_t   index;
+    u_char                         *slots;      /* NULL: nothing is known */
+
+    ngx_event_t                     timer;
+    ngx_http_hybrid_store_index_t  *scan;       /* under way */
+    unsigned                        pending:1;
+};
+
+
+/* access/ngx_http_hybrid_store_index.c */
+
+/* NGX_OK: it is there, NGX_DECLINED: it isn't; NGX_ERROR: nobody knows yet */
+ngx_int_t ngx_http_hybrid_store_has(ngx_http_hybrid_store_t *store,
+    ngx_str_t *identity);
+void ngx_http_hybrid_store_poll(ngx_http_hybrid_store_t *store,
+    ngx_cycle_t *cycle);
+void ngx_http_hybrid_store_end(ngx_http_hybrid_store_t *store);
+
+uint64_t ngx_http_hybrid_store_hash(ngx_http_hybrid_store_t *store,
+    ngx_str_t *identity);
+
+/* 1: slot is the hash's; 0: it is free for it, NULL: none is */
+ngx_uint_t ngx_http_hybrid_store_slot(u_char *slots, uint64_t nslots,
+    uint64_t hash, u_char **slot);
+
+/* a step of a turn: NGX_DECLINED: it has failed */
+ngx_int_t ngx_http_hybrid_store_ask(ngx_http_hybrid_store_t *store,
+    ngx_uint_t argc, ngx_str_t *argv, ngx_hybrid_redis_handler_pt handler);
+
+/* 1: the turn has ended, by this answer or by our own end */
+ngx_uint_t ngx_http_hybrid_store_over(ngx_http_hybrid_store_t *store,
+    redisReply *reply);
+void ngx_http_hybrid_store_failed(ngx_http_hybrid_store_t *store,
+    const char *why, redisReply *reply);
+
+/* access/ngx_http_hybrid_store_scan.c */
+void ngx_http_hybrid_store_scan(ngx_http_hybrid_store_t *store,
+    ngx_http_hybrid_store_index_t *index);
+
+/* access/ngx_http_hybrid_store_client.c */
+
+#define NGX_HTTP_HYBRID_STORE_ERROR  512
+
+/*
+ * The client of a hash's fields and values, in a pool of its own and with
+ * one user.  NULL: it is not valid, and error says why.
+ */
+ngx_http_hybrid_client_t *ngx_http_hybrid_store_client(
+    ngx_http_hybrid_store_t *store, ngx_str_t *name, redisReply *reply,
+    ngx_str_t *error);
+
+/* a client of the files has this name: it wins, which is said once */
+ngx_uint_t ngx_http_hybrid_store_clash(ngx_http_hybrid_store_t *store,
+    ngx_str_t *name);
+
+
+#endif /* _NGX_HTTP_HYBRID_STORE_H_INCLUDED_ */
