@@ -264,6 +264,13 @@ subtest 'policy' => sub {
             as => $client{narrow});
     refused('/v1beta/models/elsewhere-1:generateContent',
             '404 model_not_found NOT_FOUND');
+
+    # what the other cloud does not have
+    refused('/v1beta/models/gemini-2.0:embedContent',
+            '404 model_not_found NOT_FOUND');
+    refused("/v1$vertex/google/models/gemini-api-1:$_",
+            '404 model_not_found') for qw(predict rawPredict);
+
     refused("/v1$vertex/library/models/$_:generateContent",
             '400 invalid_model INVALID_ARGUMENT')
         for 'x', 'library', 'library-x';
