@@ -238,7 +238,7 @@ my @refused = (
 [ q("a*" can't be the name of a model) => in_backend('rename * a*;') ],
 
 (map { [ later($_->[0]) => in_backend("$_->[0] $_->[1];") ] }
-    [ client_certificate => 'a.pem a.key' ], [ slots => '4' ],
+    [ slots => '4' ],
     [ price => 'input=0.10 output=0.40' ], [ probe => 'interval=5s' ]),
 [ later('models discover') => in_backend('models discover;') ],
 

@@ -68,6 +68,8 @@ char *ngx_http_hybrid_conf_secret(ngx_conf_t *cf, ngx_str_t *file,
 char *ngx_http_hybrid_conf_secret_watch(ngx_conf_t *cf, ngx_str_t *file,
     const char *before, ngx_str_t *secret);
 
+void ngx_http_hybrid_conf_secret_warn(ngx_conf_t *cf, ngx_str_t *name);
+
 /* "options" of hybrid_client */
 char *ngx_http_hybrid_conf_options(ngx_conf_t *cf, void *block);
 

@@ -16,6 +16,7 @@ static char *ngx_http_hybrid_backend_host(ngx_conf_t *cf, void *block);
 static char *ngx_http_hybrid_backend_api(ngx_conf_t *cf, void *block);
 static char *ngx_http_hybrid_backend_egress(ngx_conf_t *cf, void *block);
 static char *ngx_http_hybrid_backend_credential(ngx_conf_t *cf, void *block);
+static char *ngx_http_hybrid_backend_certificate(ngx_conf_t *cf, void *block);
 static char *ngx_http_hybrid_backend_probe(ngx_conf_t *cf, void *block);
 static char *ngx_http_hybrid_backend_models(ngx_conf_t *cf, void *block);
 static char *ngx_http_hybrid_backend_rename(ngx_conf_t *cf, void *block);
@@ -30,7 +31,8 @@ static ngx_http_hybrid_statement_t  ngx_http_hybrid_backend_statements[] = {
     { ngx_string("api"), 1, 1, ngx_http_hybrid_backend_api },
     { ngx_string("egress"), 1, 1, ngx_http_hybrid_backend_egress },
     { ngx_string("credential"), 1, 3, ngx_http_hybrid_backend_credential },
-    { ngx_string("client_certificate"), 2, 2, ngx_http_hybrid_conf_later },
+    { ngx_string("client_certificate"), 2, 2,
+      ngx_http_hybrid_backend_certificate },
     { ngx_string("probe"), 1, NGX_HTTP_HYBRID_MANY,
       ngx_http_hybrid_backend_probe },
     { ngx_string("models"), 1, NGX_HTTP_HYBRID_MANY,
@@ -124,6 +126,12 @@ ngx_http_hybrid_backend(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     if (backend->upstream == NULL) {
         return ngx_http_hybrid_conf_error_at(cf, &backend->place,
                        "backend \"%V\" needs \"pass\"", &backend->name);
+    }
+
+    if (backend->certificate && !backend->ssl) {
+        return ngx_http_hybrid_conf_error_at(cf, &backend->place,
+                       "backend \"%V\" has a \"client_certificate\", so its "
+                       "\"pass\" must be \"https://\"", &backend->name);
     }
 
     ngx_http_hybrid_google_backend(backend);
@@ -398,6 +406,19 @@ ngx_http_hybrid_backend_credential(ngx_conf_t *cf, void *block)
     backend->credential_set = 1;
 
     return ngx_http_hybrid_credential(cf, backend);
+}
+
+
+static char *
+ngx_http_hybrid_backend_certificate(ngx_conf_t *cf, void *block)
+{
+    ngx_http_hybrid_backend_t  *backend = block;
+
+    if (backend->certificate) {
+        return ngx_http_hybrid_backend_duplicate(cf);
+    }
+
+    return ngx_http_hybrid_certificate(cf, backend);
 }
 
 

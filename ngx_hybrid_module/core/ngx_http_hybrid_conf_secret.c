@@ -31,7 +31,6 @@ static void ngx_http_hybrid_secret_wipe(void *data);
 static ngx_int_t ngx_http_hybrid_secret_changed(void *data, ngx_str_t *text,
     ngx_uint_t level, ngx_log_t *log);
 static ngx_int_t ngx_http_hybrid_secret_line(ngx_str_t *text);
-static void ngx_http_hybrid_secret_warn(ngx_conf_t *cf, ngx_str_t *name);
 
 
 char *
@@ -76,7 +75,7 @@ ngx_http_hybrid_conf_secret(ngx_conf_t *cf, ngx_str_t *file,
         return NGX_CONF_ERROR;
     }
 
-    ngx_http_hybrid_secret_warn(cf, &name);
+    ngx_http_hybrid_conf_secret_warn(cf, &name);
 
     return NGX_CONF_OK;
 }
@@ -123,7 +122,7 @@ ngx_http_hybrid_conf_secret_watch(ngx_conf_t *cf, ngx_str_t *file,
         return NGX_CONF_ERROR;
     }
 
-    ngx_http_hybrid_secret_warn(cf, &watch->file);
+    ngx_http_hybrid_conf_secret_warn(cf, &watch->file);
 
     return NGX_CONF_OK;
 }
@@ -221,8 +220,8 @@ ngx_http_hybrid_secret_line(ngx_str_t *text)
 }
 
 
-static void
-ngx_http_hybrid_secret_warn(ngx_conf_t *cf, ngx_str_t *name)
+void
+ngx_http_hybrid_conf_secret_warn(ngx_conf_t *cf, ngx_str_t *name)
 {
     ngx_file_info_t  fi;
 

@@ -50,6 +50,7 @@ typedef struct ngx_http_hybrid_flush_s    ngx_http_hybrid_flush_t;
 typedef struct ngx_http_hybrid_revoke_s   ngx_http_hybrid_revoke_t;
 typedef struct ngx_http_hybrid_store_s    ngx_http_hybrid_store_t;
 typedef struct ngx_http_hybrid_backend_s  ngx_http_hybrid_backend_t;
+typedef struct ngx_http_hybrid_certificate_s  ngx_http_hybrid_certificate_t;
 typedef struct ngx_http_hybrid_issuer_s   ngx_http_hybrid_issuer_t;
 typedef struct ngx_http_hybrid_failures_s ngx_http_hybrid_failures_t;
 typedef struct ngx_http_hybrid_gce_s      ngx_http_hybrid_gce_t;
@@ -174,6 +175,7 @@ struct ngx_http_hybrid_backend_s {
     ngx_array_t                    credentials;
     ngx_str_t                     *authorization;
     ngx_http_hybrid_gce_t         *gce;     /* its token is the credential */
+    ngx_http_hybrid_certificate_t *certificate;
 
     unsigned                       ssl:1;
     unsigned                       host_set:1;
@@ -647,6 +649,17 @@ const char *ngx_http_hybrid_balancer_check(ngx_conf_t *cf,
 
 char *ngx_http_hybrid_credential(ngx_conf_t *cf,
     ngx_http_hybrid_backend_t *backend);
+
+char *ngx_http_hybrid_certificate(ngx_conf_t *cf,
+    ngx_http_hybrid_backend_t *backend);
+ngx_int_t ngx_http_hybrid_certificate_set(ngx_http_hybrid_certificate_t *hc,
+    ngx_connection_t *c);
+ngx_uint_t ngx_http_hybrid_certificate_changed(
+    ngx_http_hybrid_certificate_t *hc);
+ngx_uint_t ngx_http_hybrid_certificate_same(
+    ngx_http_hybrid_certificate_t *one, ngx_http_hybrid_certificate_t *two);
+const char *ngx_http_hybrid_certificate_fault(
+    ngx_http_hybrid_backend_t *backend, ngx_http_upstream_conf_t *conf);
 
 /* the arguments of "credential gce" */
 char *ngx_http_hybrid_gce(ngx_conf_t *cf, ngx_http_hybrid_backend_t *backend);

@@ -51,8 +51,6 @@ static ngx_int_t ngx_http_hybrid_balancer_set_session(
 static void ngx_http_hybrid_balancer_save_session(ngx_peer_connection_t *pc,
     void *data);
 #endif
-static const char *ngx_http_hybrid_balancer_tls(
-    ngx_http_upstream_conf_t *conf);
 static ngx_int_t ngx_http_hybrid_balancer_output(void *data, ngx_chain_t *in);
 static void ngx_http_hybrid_balancer_tune(ngx_connection_t *c,
     ngx_peer_connection_t *pc);
@@ -74,6 +72,7 @@ const char *
 ngx_http_hybrid_balancer_check(ngx_conf_t *cf, ngx_http_hybrid_loc_conf_t *hlcf)
 {
     ngx_uint_t                    i;
+    const char                   *fault;
     ngx_http_upstream_conf_t     *conf;
     ngx_http_hybrid_backend_t   **backends;
     ngx_http_hybrid_main_conf_t  *hmcf;
@@ -95,38 +94,14 @@ ngx_http_hybrid_balancer_check(ngx_conf_t *cf, ngx_http_hybrid_loc_conf_t *hlcf)
     backends = hmcf->backends.elts;
 
     for (i = 0; i < hmcf->backends.nelts; i++) {
-        if (backends[i]->ssl) {
-            return ngx_http_hybrid_balancer_tls(conf);
+        fault = ngx_http_hybrid_certificate_fault(backends[i], conf);
+
+        if (fault) {
+            return fault;
         }
     }
 
     return NULL;
-}
-
-
-/* a prompt and a credential go to who proves to be the backend */
-
-static const char *
-ngx_http_hybrid_balancer_tls(ngx_http_upstream_conf_t *conf)
-{
-#if (NGX_HTTP_SSL)
-
-    if (conf->ssl == NULL || conf->ssl->ctx == NULL) {
-        return "a backend is \"https://\", so it must be "
-               "\"proxy_pass https://hybrid\"";
-    }
-
-    if (!conf->ssl_verify) {
-        return "a backend is \"https://\", so it must be "
-               "\"proxy_ssl_verify on\" with "
-               "\"proxy_ssl_trusted_certificate\"";
-    }
-
-    return NULL;
-
-#else
-    return "this nginx has no TLS";
-#endif
 }
 
 
@@ -287,7 +262,7 @@ ngx_http_hybrid_balancer_candidate(ngx_http_request_t *r,
 
     /* "nginx -t" does not see where a variable leads */
 
-    fault = cand->backend->ssl ? ngx_http_hybrid_balancer_tls(u->conf) : NULL;
+    fault = ngx_http_hybrid_certificate_fault(cand->backend, u->conf);
 
     if (fault) {
         ngx_log_error(NGX_LOG_ERR, pc->log, 0, "backend \"%V\": %s",
@@ -606,9 +581,24 @@ ngx_http_hybrid_balancer_set_session(ngx_peer_connection_t *pc, void *data)
 {
     ngx_http_hybrid_ctx_t  *ctx = data;
 
-    ngx_http_hybrid_candidate_t  *cand;
+    ngx_http_hybrid_candidate_t    *cand;
+    ngx_http_hybrid_certificate_t  *certificate;
 
     cand = &ctx->candidates[ctx->current];
+    certificate = cand->backend->certificate;
+
+    if (certificate) {
+
+        if (ngx_http_hybrid_certificate_set(certificate, pc->connection)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+
+        if (ngx_http_hybrid_certificate_changed(certificate)) {
+            return NGX_OK;
+        }
+    }
 
     return cand->set_session ? cand->set_session(pc, cand->data) : NGX_OK;
 }

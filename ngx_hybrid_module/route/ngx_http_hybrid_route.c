@@ -307,6 +307,8 @@ ngx_http_hybrid_route_backends(ngx_conf_t *cf,
 
             if (a->upstream == b->upstream
                 && (a->ssl != b->ssl
+                    || !ngx_http_hybrid_certificate_same(a->certificate,
+                                                         b->certificate)
                     || (a->ssl
                         && (a->host.len != b->host.len
                             || ngx_strncasecmp(a->host.data, b->host.data,
