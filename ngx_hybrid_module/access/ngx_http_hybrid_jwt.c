@@ -383,8 +383,9 @@ ngx_http_hybrid_jwt_signature(ngx_http_hybrid_issuer_t *issuer,
     for (i = 0; i < issuer->secrets.nelts; i++) {
 
         if (secrets[i].kid.len != jws->kid.len
-            || ngx_memcmp(secrets[i].kid.data, jws->kid.data, jws->kid.len)
-               != 0)
+            || (jws->kid.len
+                && ngx_memcmp(secrets[i].kid.data, jws->kid.data,
+                              jws->kid.len) != 0))
         {
             continue;
         }

@@ -82,8 +82,8 @@ ngx_hybrid_claims_scan(ngx_hybrid_claims_t *claims, ngx_str_t *payload)
     claims->jwt = NULL;
     claims->nvalues = 0;
     ngx_str_null(&claims->iss);
-    ngx_str_null(&claims->subject);
-    ngx_str_null(&claims->jti);
+    ngx_str_set(&claims->subject, "");
+    ngx_str_set(&claims->jti, "");
 
     why = ngx_hybrid_claims_names(payload, ngx_hybrid_claims_keys,
                                   NGX_HYBRID_CLAIM_N, values, claims->arena,
