@@ -81,6 +81,7 @@ bench:  ## benchmarks
 	@tools/deps test
 	@$(MAKE) build
 	@t/bench/run
+	@t/bench/identity
 	@t/bench/timing
 
 install: build  ## the module and hybrid_proxy.conf into nginx (DESTDIR)
