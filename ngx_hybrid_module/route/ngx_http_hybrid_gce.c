@@ -461,7 +461,7 @@ ngx_http_hybrid_gce_next(ngx_msec_t seconds)
 
 
 ngx_uint_t
-ngx_http_hybrid_gce_ready(ngx_http_hybrid_gce_t *gce, ngx_log_t *log)
+ngx_http_hybrid_gce_valid(ngx_http_hybrid_gce_t *gce, ngx_log_t *log)
 {
     if (gce->getter->doc->generation != gce->seen) {
         ngx_http_hybrid_gce_load(gce, log);
@@ -470,11 +470,22 @@ ngx_http_hybrid_gce_ready(ngx_http_hybrid_gce_t *gce, ngx_log_t *log)
     if (gce->value.len
         && (ngx_msec_int_t) (gce->expires - ngx_current_msec) > 0)
     {
-        gce->missing = 0;
         return 1;
     }
 
     ngx_http_hybrid_gce_wipe(gce);
+
+    return 0;
+}
+
+
+ngx_uint_t
+ngx_http_hybrid_gce_ready(ngx_http_hybrid_gce_t *gce, ngx_log_t *log)
+{
+    if (ngx_http_hybrid_gce_valid(gce, log)) {
+        gce->missing = 0;
+        return 1;
+    }
 
     if (!gce->missing) {
         gce->missing = 1;

@@ -33,4 +33,9 @@ struct ngx_http_hybrid_gce_s {
 };
 
 
+/* as ngx_http_hybrid_gce_ready(), for who only looks: nothing is logged */
+ngx_uint_t ngx_http_hybrid_gce_valid(ngx_http_hybrid_gce_t *gce,
+    ngx_log_t *log);
+
+
 #endif /* _NGX_HTTP_HYBRID_GCE_H_INCLUDED_ */

@@ -136,7 +136,7 @@ ngx_http_hybrid_view_age(ngx_hybrid_doc_t *doc)
 static ngx_uint_t
 ngx_http_hybrid_view_left(ngx_http_hybrid_gce_t *gce, ngx_log_t *log)
 {
-    if (!ngx_http_hybrid_gce_ready(gce, log)) {
+    if (!ngx_http_hybrid_gce_valid(gce, log)) {
         return 0;
     }
 
