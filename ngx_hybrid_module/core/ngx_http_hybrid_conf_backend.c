@@ -7,6 +7,7 @@
 
 
 #include "ngx_http_hybrid_conf.h"
+#include "ngx_http_hybrid_certificate.h"
 
 
 static char *ngx_http_hybrid_backend_pass(ngx_conf_t *cf, void *block);

@@ -650,17 +650,6 @@ const char *ngx_http_hybrid_balancer_check(ngx_conf_t *cf,
 char *ngx_http_hybrid_credential(ngx_conf_t *cf,
     ngx_http_hybrid_backend_t *backend);
 
-char *ngx_http_hybrid_certificate(ngx_conf_t *cf,
-    ngx_http_hybrid_backend_t *backend);
-ngx_int_t ngx_http_hybrid_certificate_set(ngx_http_hybrid_certificate_t *hc,
-    ngx_connection_t *c);
-ngx_uint_t ngx_http_hybrid_certificate_changed(
-    ngx_http_hybrid_certificate_t *hc);
-ngx_uint_t ngx_http_hybrid_certificate_same(
-    ngx_http_hybrid_certificate_t *one, ngx_http_hybrid_certificate_t *two);
-const char *ngx_http_hybrid_certificate_fault(
-    ngx_http_hybrid_backend_t *backend, ngx_http_upstream_conf_t *conf);
-
 /* the arguments of "credential gce" */
 char *ngx_http_hybrid_gce(ngx_conf_t *cf, ngx_http_hybrid_backend_t *backend);
 ngx_int_t ngx_http_hybrid_gce_init(ngx_conf_t *cf,

@@ -14,6 +14,7 @@
 
 
 #include "ngx_http_hybrid_module.h"
+#include "ngx_http_hybrid_certificate.h"
 #include <netinet/tcp.h>
 
 

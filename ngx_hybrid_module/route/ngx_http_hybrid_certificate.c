@@ -8,6 +8,7 @@
 
 
 #include "ngx_http_hybrid_conf.h"
+#include "ngx_http_hybrid_certificate.h"
 
 #if (NGX_HTTP_SSL)
 

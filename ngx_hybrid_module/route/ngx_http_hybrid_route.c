@@ -7,6 +7,7 @@
 
 
 #include "ngx_http_hybrid_conf.h"
+#include "ngx_http_hybrid_certificate.h"
 
 
 static ngx_int_t ngx_http_hybrid_route_backends(ngx_conf_t *cf,
