@@ -188,19 +188,31 @@ subtest 'what never does' => sub {
         X-Hybrid-Anything X-Accel-Redirect X-Original-URL X-Rewrite-URL
         X-HTTP-Method-Override X-Amz-Security-Token Max-Forwards Priority
         Range If-None-Match If-Modified-Since If-Match Date Trailer
-        Sec-Fetch-Site HTTP2-Settings X-Nominated), qw(X_Hybrid_Client
+        Sec-Fetch-Site HTTP2-Settings X-Nominated Cf-Access-Token
+        Cf-Access-Authenticated-User-Email Cf-Connecting-IPv6 Cf-IPCountry
+        Cf-Worker Cdn-Loop SSL-Client-Cert SSL-Client-Verify SSL-Client-S-DN
+        X-SSL-Client-Verify X-SSL-Client-Cert X-Client-Cert Client-Cert
+        X-Forwarded-Client-Cert X-Amzn-Mtls-Clientcert), qw(X_Api_Key
+        X_Goog_Api_Key Api_Key SSL_CLIENT_VERIFY SSL_CLIENT_S_DN
+        CF_Access_Jwt_Assertion CF_Authorization X_Hybrid_Client
         x_hybrid-client X-Hybrid_Client X.Hybrid.Client X-Hybrid-Client.
         CF_Access_Client_Id CF_ACCESS_CLIENT_SECRET X_Forwarded_For User_Agent
         Content_Type X_Request_Id Content_Length Host_)),
+        'Cookie: CF_Authorization=evil', 'cookie: CF_AppSession=evil',
         'TE: trailers', 'Upgrade: h2c', 'Accept-Encoding: gzip',
         'Content-Encoding: identity', 'Connection: X-Nominated, Host, '
         . 'X-Hybrid-Client, Content-Length, Authorization, User-Agent');
     my $pair = join "\r\n", map { "$_: $alice->{pair}{$_}" }
                             sort keys %{$alice->{pair}};
     my $x = "$usual x-hybrid-client";
+    my $key = "$alice->{id}:$alice->{secret}";
 
     for my $case ([ local => 'forge', 'alice', undef, $x ],
                   [ local => 'forge', 'alice', $pair, $x ],
+                  (map { [ local => 'forge', 'alice', "$_: $key", $x ],
+                         [ m1 => 'anvil', 'alice', "$_: $key",
+                           "cf-access-client-id cf-access-client-secret $x" ]
+                       } qw(X-Api-Key X-Goog-Api-Key)),
                   [ m1 => 'anvil', 'alice', $pair,
                     "cf-access-client-id cf-access-client-secret $x" ],
                   [ cloud => 'azure', 'carol', undef, "api-key $usual" ])
@@ -219,6 +231,22 @@ subtest 'what never does' => sub {
                    qr/evil|$alice->{secret}|$carol->{secret}/;
             clear();
         }
+    }
+
+    SKIP: {
+        skip 'no HTTP/2 here', 1 if $t->run(qw(curl -V)) !~ /\bHTTP2\b/;
+        my @h2 = grep { !/^(?:TE|Upgrade|Connection|Keep-Alive|Host_|Trailer
+                            |Proxy-Connection|HTTP2-Settings|Content_Length
+                            |Transfer-Encoding):/x } @lines;
+        is $t->run(qw(curl -sS --http2-prior-knowledge -o /dev/null -w
+                      %{http_version}|%{http_code}), (map { ('-H', $_) } @h2,
+                      "X-Api-Key: $key", 'User-Agent:', 'Accept:',
+                      'Content-Type:'), '-d', body('m1'),
+                   'http://127.0.0.1:' . $t->port(3) . '/api/generate'),
+           '2|200', 'HTTP/2';
+        is names($b{anvil}->last),
+           "cf-access-client-id cf-access-client-secret $x", 'nothing else';
+        clear();
     }
 
     # trailers, and 100-continue, which is between client and gateway
