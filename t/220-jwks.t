@@ -177,6 +177,13 @@ subtest 'not modified' => sub {
 
     # an answer to a question that was not asked
 
+    serve(jwks($k1));
+    ok(poll { shown()->{keys} == 1 }, 'one without a tag');
+    $idp->steps({ send => "HTTP/1.1 304 Not Modified\r\n\r\n" });
+    ok(poll { shown()->{failures} }, 'unasked');
+    like(shown()->{error}, qr/status 304/, 'is an error');
+    is(ask(good($k1))->{status}, 200, 'the keys are kept');
+
     $t->stop;
     serve('');
     $idp->steps({ send => "HTTP/1.1 304 Not Modified\r\n\r\n" });
