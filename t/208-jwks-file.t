@@ -18,9 +18,13 @@ my $two = HybridJwt->key('ES256', kid => 'two');
 my $swapped = HybridJwt->key('ES256', kid => 'two', instead => 1);
 my $file = $t->file('set.json', jwks($one));
 
+my @hmac = map { HybridJwt->key('HS256', kid => 'h', secret => $_ x 32) }
+           qw(a b);
+my $secret = $t->file('hmac', $hmac[0]{secret});
+
 # the workers' user reads it, too
 chmod 0755, $t->{dir};
-chmod 0644, $file;
+chmod 0644, $file, $secret;
 
 my $from = 0;
 
@@ -29,7 +33,8 @@ $t->start(workers => 2, http => <<"END");
         issuer https://issuer.test;
         audience gateway;
         jwks $file;
-        algorithms ES256;
+        algorithms ES256 HS256;
+        secret $secret kid=h;
     }
     hybrid_client alice { jwt i sub=alice; models *; }
     hybrid_backend b { pass http://$b->{addr}; models m; }
@@ -121,7 +126,8 @@ my %bad = (
     '101 keys' => jwks(map { $two->jwk(kid => "k$_") } 0 .. 100),
 );
 
-my $complaint = qr/\[warn\] .*(?:the keys before it stay|larger than 1048576)/;
+my $complaint = qr{\[(?:warn|info)\]\ .*
+                   (?:the\ keys\ before\ it\ stay|larger\ than\ 1048576)}x;
 
 for my $name (sort keys %bad) {
     my $before = () = $t->log('error.log') =~ /$complaint/g;
@@ -149,6 +155,34 @@ ok all_say(200, $by_one), 'the keys stay';
 renamed(jwks($two));
 ok all_say(200, $by_two), 'a good set again';
 ok all_say(401, $by_one), 'replaces all';
+
+
+# a secret, too
+
+my @by_hmac = map { $_->mint(claims()) } @hmac;
+ok all_say(200, $by_hmac[0]), 'a secret';
+is status($by_hmac[1]), 401, 'not another one';
+
+for my $case ([ 'too short', 'short' ], [ 'one line', "b\n" x 40 ]) {
+    my ($says, $text) = @$case;
+    my $bad = $t->file('hmac.new', $text);
+
+    chmod 0644, $bad;
+    rename $bad, $secret or die "rename: $!";
+    ok $t->wait_log("error.log", qr{\[(?:warn|info)\].*hmac" .*$says}, 2),
+       $says;
+    ok all_say(200, $by_hmac[0]), 'the old secret stays';
+}
+
+{
+    my $new = $t->file('hmac.new', $hmac[1]{secret});
+
+    chmod 0644, $new;
+    rename $new, $secret or die "rename: $!";
+}
+
+ok all_say(200, $by_hmac[1]), 'another secret';
+ok all_say(401, $by_hmac[0]), 'ends the first, though it was remembered';
 
 
 # a bad one does not start, and does not stop what runs

@@ -53,21 +53,19 @@ char *ngx_http_hybrid_conf_pattern(ngx_conf_t *cf, ngx_str_t *text,
 u_char *ngx_http_hybrid_conf_option(ngx_str_t *arg, const char *name,
     ngx_str_t *value);
 
-/*
- * The only line of a file that holds a secret, wiped when the cycle ends; as
- * it is now.
- */
-char *ngx_http_hybrid_conf_secret(ngx_conf_t *cf, ngx_str_t *file,
-    ngx_str_t *secret);
+#define NGX_HTTP_HYBRID_SECRET_MAX   8192
 
 /*
- * The same, with "before" in front of it, and again when the file changes:
- * secret is written to then, so it has to stay where it is, and who keeps
- * what it points to for longer than a call makes a copy.
+ * The only line of a file that holds a secret, with "before" in front of it,
+ * and again when the file changes: secret is written to then, so it has to
+ * stay where it is, and who keeps what it points to for longer than a call
+ * makes a copy.  It is wiped when the cycle ends.
  */
 char *ngx_http_hybrid_conf_secret_watch(ngx_conf_t *cf, ngx_str_t *file,
     const char *before, ngx_str_t *secret);
 
+/* cuts line ends off; NGX_ERROR: not one line of visible characters */
+ngx_int_t ngx_http_hybrid_conf_secret_line(ngx_str_t *text);
 void ngx_http_hybrid_conf_secret_warn(ngx_conf_t *cf, ngx_str_t *name);
 
 /* "options" of hybrid_client */

@@ -10,6 +10,16 @@
 #include "ngx_http_hybrid_jwt.h"
 
 
+/* an HS256 secret that is watched; the array of keys may move */
+
+typedef struct {
+    ngx_http_hybrid_issuer_t      *issuer;
+    ngx_uint_t                     index;
+    ngx_str_t                      kid;
+    ngx_str_t                      file;
+} ngx_http_hybrid_issuer_secret_t;
+
+
 static char *ngx_http_hybrid_issuer_issuer(ngx_conf_t *cf, void *block);
 static char *ngx_http_hybrid_issuer_audience(ngx_conf_t *cf, void *block);
 static char *ngx_http_hybrid_issuer_jwks(ngx_conf_t *cf, void *block);
@@ -20,6 +30,8 @@ static char *ngx_http_hybrid_issuer_refresh(ngx_conf_t *cf, void *block);
 static char *ngx_http_hybrid_issuer_time(ngx_conf_t *cf, ngx_str_t *text,
     ngx_msec_t *msec);
 static char *ngx_http_hybrid_issuer_secret(ngx_conf_t *cf, void *block);
+static ngx_int_t ngx_http_hybrid_issuer_secret_changed(void *data,
+    ngx_str_t *text, ngx_uint_t level, ngx_log_t *log);
 static char *ngx_http_hybrid_issuer_certificate(ngx_conf_t *cf, void *block);
 static char *ngx_http_hybrid_issuer_complete(ngx_conf_t *cf,
     ngx_http_hybrid_issuer_t *issuer);
@@ -459,9 +471,11 @@ ngx_http_hybrid_issuer_secret(ngx_conf_t *cf, void *block)
 {
     ngx_http_hybrid_issuer_t  *issuer = block;
 
-    ngx_str_t         *value, secret, kid;
-    ngx_uint_t         i;
-    ngx_hybrid_jwk_t  *keys, *key;
+    ngx_str_t                         *value, kid;
+    ngx_uint_t                         i;
+    ngx_hybrid_jwk_t                  *keys, *key;
+    ngx_http_hybrid_main_conf_t       *hmcf;
+    ngx_http_hybrid_issuer_secret_t   *secret;
 
     value = cf->args->elts;
     ngx_str_null(&kid);
@@ -488,29 +502,74 @@ ngx_http_hybrid_issuer_secret(ngx_conf_t *cf, void *block)
         }
     }
 
-    if (ngx_http_hybrid_conf_secret(cf, &value[1], &secret) != NGX_CONF_OK) {
-        return NGX_CONF_ERROR;
-    }
-
-    if (secret.len < NGX_HYBRID_JWK_SECRET) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "the secret in \"%V\" is too short: HS256 needs "
-                           "at least %d bytes (\"openssl rand -hex 32\" "
-                           "makes some)", &value[1], NGX_HYBRID_JWK_SECRET);
-        return NGX_CONF_ERROR;
-    }
-
+    secret = ngx_palloc(cf->pool, sizeof(ngx_http_hybrid_issuer_secret_t));
     key = ngx_array_push(&issuer->secrets);
-    if (key == NULL) {
+
+    if (secret == NULL || key == NULL) {
         return NGX_CONF_ERROR;
     }
 
-    if (ngx_hybrid_jwk_secret(key, &kid, secret.data, secret.len) != NGX_OK) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "HMAC is not there");
+    ngx_memzero(key, sizeof(ngx_hybrid_jwk_t));
+
+    secret->issuer = issuer;
+    secret->index = issuer->secrets.nelts - 1;
+    secret->kid = kid;
+    secret->file = value[1];
+
+    hmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_hybrid_module);
+
+    if (ngx_hybrid_watch_add(&hmcf->watches, cf, &secret->file,
+                             NGX_HTTP_HYBRID_SECRET_MAX - 1,
+                             ngx_http_hybrid_issuer_secret_changed, secret)
+        == NULL)
+    {
         return NGX_CONF_ERROR;
     }
 
     return NGX_CONF_OK;
+}
+
+
+/* tokens that the old one had signed are forgotten with the generation */
+
+static ngx_int_t
+ngx_http_hybrid_issuer_secret_changed(void *data, ngx_str_t *text,
+    ngx_uint_t level, ngx_log_t *log)
+{
+    ngx_http_hybrid_issuer_secret_t  *secret = data;
+
+    ngx_hybrid_jwk_t   key, *keys;
+
+    if (ngx_http_hybrid_conf_secret_line(text) != NGX_OK) {
+        ngx_log_error(level, log, 0,
+                      "secret file \"%V\" must hold one line of visible "
+                      "characters", &secret->file);
+        return NGX_ERROR;
+    }
+
+    if (text->len < NGX_HYBRID_JWK_SECRET) {
+        ngx_log_error(level, log, 0,
+                      "the secret in \"%V\" is too short: HS256 needs "
+                      "at least %d bytes (\"openssl rand -hex 32\" "
+                      "makes some)", &secret->file, NGX_HYBRID_JWK_SECRET);
+        return NGX_ERROR;
+    }
+
+    if (ngx_hybrid_jwk_secret(&key, &secret->kid, text->data, text->len)
+        != NGX_OK)
+    {
+        ngx_log_error(level, log, 0, "HMAC is not there");
+        return NGX_ERROR;
+    }
+
+    keys = secret->issuer->secrets.elts;
+
+    ngx_hybrid_jwk_done(&keys[secret->index]);
+    keys[secret->index] = key;
+
+    secret->issuer->generation++;
+
+    return NGX_OK;
 }
 
 

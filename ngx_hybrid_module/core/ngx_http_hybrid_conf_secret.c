@@ -9,8 +9,6 @@
 #include "ngx_http_hybrid_conf.h"
 
 
-#define NGX_HTTP_HYBRID_SECRET_MAX   8192
-
 /* for what is put before it */
 #define NGX_HTTP_HYBRID_SECRET_ROOM  16
 
@@ -30,55 +28,6 @@ static u_char *ngx_http_hybrid_secret_buf(ngx_conf_t *cf);
 static void ngx_http_hybrid_secret_wipe(void *data);
 static ngx_int_t ngx_http_hybrid_secret_changed(void *data, ngx_str_t *text,
     ngx_uint_t level, ngx_log_t *log);
-static ngx_int_t ngx_http_hybrid_secret_line(ngx_str_t *text);
-
-
-char *
-ngx_http_hybrid_conf_secret(ngx_conf_t *cf, ngx_str_t *file,
-    ngx_str_t *secret)
-{
-    ssize_t    n;
-    ngx_fd_t   fd;
-    ngx_str_t  name;
-
-    name = *file;
-
-    if (ngx_conf_full_name(cf->cycle, &name, 1) != NGX_OK) {
-        return NGX_CONF_ERROR;
-    }
-
-    secret->data = ngx_http_hybrid_secret_buf(cf);
-    if (secret->data == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    fd = ngx_open_file(name.data, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
-
-    if (fd == NGX_INVALID_FILE) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
-                           ngx_open_file_n " \"%V\" failed", &name);
-        return NGX_CONF_ERROR;
-    }
-
-    n = ngx_read_fd(fd, secret->data, NGX_HTTP_HYBRID_SECRET_MAX);
-
-    (void) ngx_close_file(fd);
-
-    secret->len = n > 0 ? n : 0;
-
-    if (n == NGX_HTTP_HYBRID_SECRET_MAX
-        || ngx_http_hybrid_secret_line(secret) != NGX_OK)
-    {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "secret file \"%V\" must hold one line of visible "
-                           "characters", &name);
-        return NGX_CONF_ERROR;
-    }
-
-    ngx_http_hybrid_conf_secret_warn(cf, &name);
-
-    return NGX_CONF_OK;
-}
 
 
 char *
@@ -168,7 +117,7 @@ ngx_http_hybrid_secret_changed(void *data, ngx_str_t *text, ngx_uint_t level,
 
     u_char  *p;
 
-    if (ngx_http_hybrid_secret_line(text) != NGX_OK) {
+    if (ngx_http_hybrid_conf_secret_line(text) != NGX_OK) {
         ngx_log_error(level, log, 0,
                       "secret file \"%V\" must hold one line of visible "
                       "characters%s", &s->file,
@@ -199,8 +148,8 @@ ngx_http_hybrid_secret_changed(void *data, ngx_str_t *text, ngx_uint_t level,
 }
 
 
-static ngx_int_t
-ngx_http_hybrid_secret_line(ngx_str_t *text)
+ngx_int_t
+ngx_http_hybrid_conf_secret_line(ngx_str_t *text)
 {
     size_t  i;
 
