@@ -218,6 +218,50 @@ subtest 'a worker that is new' => sub {
 };
 
 
+subtest 'the password of Redis' => sub {
+    my $x = Hybrid->new;
+    my $socket = "$dir/redis.sock";
+    my %password = map { $_ => fresh() } qw(old new);
+    my $redis = sub {
+        my ($as, @command) = @_;
+        local $ENV{REDISCLI_AUTH} = $password{$as};
+        return $x->run('redis-cli', '-s', $socket, @command);
+    };
+
+    my $pid = Hybrid::_spawn("$dir", "$dir/redis.out", 'redis-server',
+        '--port', 0, '--unixsocket', $socket, '--unixsocketperm', 777,
+        '--save', '', '--requirepass', $password{old});
+    ok poll { $redis->('old', 'ping') =~ /PONG/ }, 'Redis is there';
+
+    put('password', "$password{old}\n");
+    $x->start(http => <<"END");
+        hybrid_redis unix:$socket password_file=$dir/password;
+        hybrid_client alice { $alice->{line} models *; rate 1000r/s; }
+        hybrid_backend key { pass http://$b{key}{addr}; }
+        hybrid_route * key;
+END
+    # the gateway's connections: redis-cli's is the one that asks
+    my $connected = sub {
+        my ($as) = @_;
+        return scalar grep { !/cmd=client/ } split /\n/,
+            $redis->($as, 'client', 'list');
+    };
+    ok poll { $connected->('old') == 1 }, 'the gateway, too';
+
+    put('password', "$password{new}\n");
+    ok $x->wait_log('error.log', qr/secret file "\S+password" has changed/),
+       'the file has changed';
+    $redis->('old', 'config', 'set', 'requirepass', $password{new});
+    $redis->('new', 'client', 'kill', 'type', 'normal');
+    ok poll { $connected->('new') == 1 }, 'it is back with the new one';
+    is $x->get('/api/tags', as => $alice)->{status}, 200, 'and works';
+    ok $x->log('error.log') !~ /WRONGPASS|NOAUTH|secret-[0-9a-f]{16}/,
+       'nothing was refused';
+    ok $x->stop, 'ended';
+    Hybrid::_end($pid, 'TERM');
+};
+
+
 my $log = $t->log('error.log') . $t->log('access.log');
 ok $log !~ /secret-[0-9a-f]{16}/, 'no secret in the log';
 
