@@ -158,24 +158,36 @@ ngx_hybrid_watch_read(ngx_hybrid_watch_t *watch, ngx_fd_t fd,
     n = ngx_read_fd(fd, buf, watch->max + 1);
 
     if (n == -1) {
-        ngx_log_error(level, log, ngx_errno, ngx_read_fd_n " \"%V\" failed",
-                      &watch->file);
 
-    } else if ((size_t) n > watch->max) {
+        if (!again) {
+            ngx_log_error(level, log, ngx_errno,
+                          ngx_read_fd_n " \"%V\" failed", &watch->file);
+        }
+
+        goto done;
+    }
+
+    hash = ngx_murmur_hash2(buf, n);
+
+    if (again && hash == watch->hash) {
+        rc = NGX_OK;
+        goto done;
+    }
+
+    watch->hash = hash;
+
+    if ((size_t) n > watch->max) {
         ngx_log_error(level, log, 0, "\"%V\" is larger than %uz bytes",
                       &watch->file, watch->max);
-
-    } else {
-        text.data = buf;
-        text.len = n;
-
-        hash = ngx_murmur_hash2(buf, n);
-
-        rc = (again && hash == watch->hash)
-             ? NGX_OK : watch->handler(watch->data, &text, level, log);
-
-        watch->hash = hash;
+        goto done;
     }
+
+    text.data = buf;
+    text.len = n;
+
+    rc = watch->handler(watch->data, &text, level, log);
+
+done:
 
     ngx_explicit_memzero(buf, watch->max + 1);
     ngx_free(buf);
