@@ -165,8 +165,11 @@ subtest 'what may travel on' => sub {
         send_raw([ map { "$_: $allowed{$_}" } keys %allowed ],
                  model => $model, first => 'POST /v1/completions HTTP/1.1');
         my $seen = $b{$who}->last;
+
+        # the body was read as JSON, and so it is called
         is_deeply { map { $_ => $seen->{header}{lc $_} } keys %allowed },
-                  \%allowed, "to $who";
+                  { %allowed, 'Content-Type' => 'application/json' },
+                  "to $who";
         is scalar @{$seen->{headers}}, keys(%allowed) + 3, 'and no more';
     }
 

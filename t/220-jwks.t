@@ -128,6 +128,17 @@ subtest 'one fetch for all workers' => sub {
 };
 
 
+# the old time is an hour, and the last try was less than the new one ago
+subtest 'a reload with a shorter time, at once' => sub {
+    serve(jwks($k1));
+    $t->start(workers => 1, http => conf());
+    ok(poll { shown()->{keys} }, 'there');
+    ok($t->reload(workers => 1, http => conf(refresh => '6s')), 'reload');
+    ok(poll { $idp->requests > 1 }, 'it is asked again');
+    $t->stop;
+};
+
+
 subtest 'rotation' => sub {
     serve(jwks($k1, $k2));
     $t->start(workers => 2, http => conf(refresh => '2s cooldown=1h'));

@@ -215,4 +215,29 @@ subtest 'in pieces' => sub {
     }
 };
 
+# what a create is made of must not hide from whom it goes to: also not behind
+# so many texts that there is no room to keep one more
+subtest 'a create for another host' => sub {
+    my $long = join ',', map({ qq("$_":") . 'a' x 256 . '"' }
+                             qw(source destination)),
+        '"options":{' . join(',', map { qq("$_":") . 'a' x 20 . '"' }
+            qw(num_ctx num_batch num_gpu main_gpu num_thread num_keep
+               num_predict num_gqa use_mmap use_mlock numa low_vram f16_kv))
+        . '}';
+
+    for my $before ('"from":"n"', qq("from":"n",$long)) {
+        for my $case ([ remote_host => '403 egress' ],
+                      [ modelfile => '' ], [ path => '' ]) {
+            my ($name, $want) = @$case;
+            my $asked = asked();
+            my ($got) = ask('admin', qq($before,"$name":"https://x.test:443"),
+                            '/api/create');
+
+            like $got, qr/^(?:400|403) /, "$name is refused: $got";
+            is $got, $want, 'and why' if $want;
+            is asked(), $asked, 'nobody is asked';
+        }
+    }
+};
+
 $t->done;

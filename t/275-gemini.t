@@ -226,6 +226,8 @@ subtest 'the model in the body' => sub {
             '{"requests":[]}';
     refused("$path:batchEmbedContents", '400 ambiguous_model INVALID_ARGUMENT',
             $_) for $batch->('"models/gemini-api-1"', '"models/gemini-api-2"'),
+            '{"requests":{"model":"models/gemini-api-2"}}',
+            '{"requests":"models/gemini-api-2"}',
             $batch->('"models/gemini-api-2"'), $batch->('1'), $batch->('""'),
             $batch->('"models/gemini-api-1","Model":"b"'),
             $batch->('"models/gemini-api-1"', '"gemini-api-1"');

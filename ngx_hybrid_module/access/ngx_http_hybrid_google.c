@@ -305,6 +305,9 @@ ngx_http_hybrid_google_body(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
              || !ngx_http_hybrid_google_names(google, model)))
         || (requests->len && !ngx_http_hybrid_google_names(google, requests))
         || requests->found
+        || (requests->type != NGX_HYBRID_JSON_T_ABSENT
+            && requests->type != NGX_HYBRID_JSON_T_NULL
+            && requests->type != NGX_HYBRID_JSON_T_ARRAY)
         || values[NGX_HTTP_HYBRID_KEY_CONTENT_REQUEST].type
         || values[NGX_HTTP_HYBRID_KEY_CONTENT_REQUEST + 1].type)
     {

@@ -197,7 +197,8 @@ ngx_http_hybrid_policy_given(ngx_http_hybrid_ctx_t *ctx, ngx_uint_t key)
 
     return value->type != NGX_HYBRID_JSON_T_ABSENT
            && value->type != NGX_HYBRID_JSON_T_NULL
-           && (value->type != NGX_HYBRID_JSON_T_STRING || value->len);
+           && (value->type != NGX_HYBRID_JSON_T_STRING || value->len
+               || value->overflow);
 }
 
 

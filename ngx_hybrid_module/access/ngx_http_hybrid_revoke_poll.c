@@ -497,7 +497,7 @@ ngx_http_hybrid_revoke_failed(ngx_http_hybrid_revoke_t *revoke,
                       "no revocations are known, and nobody is refused for "
                       "one: %V", &text);
 
-    } else if (reply) {
+    } else if (reply || ngx_strcmp(why, "redis is away") != 0) {
 
         /* that Redis is away was said by its connection */
 

@@ -334,7 +334,7 @@ static ngx_uint_t
 ngx_http_hybrid_store_current(ngx_http_hybrid_store_entry_t *entry)
 {
     return entry->generation == entry->store->generation
-           && (entry->rc != NGX_DECLINED
+           && (entry->rc == NGX_OK
                || ngx_current_msec - entry->answered
                   < NGX_HTTP_HYBRID_STORE_NOBODY);
 }
@@ -389,7 +389,11 @@ ngx_http_hybrid_store_named(void *data, redisReply *reply)
         }
     }
 
-    if (reply && entry->store->doc->failures == 0) {
+    /* any other answer is as good as none */
+
+    if (reply && reply->type == REDIS_REPLY_NIL
+        && entry->store->doc->failures == 0)
+    {
         ngx_http_hybrid_store_drop(entry, NGX_DECLINED);
         entry->generation = entry->asked;
     }

@@ -145,7 +145,7 @@ static ngx_int_t
 ngx_http_hybrid_store_limits(ngx_http_hybrid_store_t *store,
     ngx_http_hybrid_client_t *client, ngx_pool_t *pool, ngx_str_t *error)
 {
-    client->shared = ngx_hybrid_shm_client(store->conf->shm, &client->name);
+    client->shared = ngx_hybrid_shm_client(store->conf->shm, &client->name, 1);
 
     if (client->shared == NULL) {
         ngx_http_hybrid_store_error(error,
@@ -261,6 +261,11 @@ ngx_http_hybrid_store_field(ngx_http_hybrid_store_parse_t *ps,
 {
     u_char  *p, *last, *end;
     size_t   i;
+
+    if (field->len == 0) {
+        ngx_http_hybrid_store_error(ps->error, "invalid field");
+        return NGX_ERROR;
+    }
 
     for (i = 0; i < field->len; i++) {
         if (field->data[i] < 'a' || field->data[i] > 'z') {

@@ -523,7 +523,7 @@ ngx_http_hybrid_init_zone(ngx_shm_zone_t *zone, void *data)
     for (i = 0; i < hmcf->clients.nelts; i++) {
 
         clients[i]->shared = ngx_hybrid_shm_client(hmcf->shm,
-                                                   &clients[i]->name);
+                                                   &clients[i]->name, 0);
         if (clients[i]->shared == NULL) {
             ngx_log_error(NGX_LOG_EMERG, zone->shm.log, 0,
                           "hybrid_zone of %uzk is too small for %ui clients: "

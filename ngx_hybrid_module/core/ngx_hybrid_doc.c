@@ -260,23 +260,50 @@ ngx_hybrid_doc_want(ngx_hybrid_doc_t *doc, ngx_msec_t cooldown)
 }
 
 
+void
+ngx_hybrid_doc_within(ngx_hybrid_doc_t *doc, ngx_msec_t age)
+{
+    ngx_msec_t         limit;
+    ngx_atomic_uint_t  due;
+
+    due = doc->due;
+    limit = doc->tried + age;
+
+    if (ngx_hybrid_doc_after(due, limit)) {
+
+        /* lost to the end of a turn: that went by the new age, or will */
+
+        (void) ngx_atomic_cmp_set(&doc->due, due, limit);
+    }
+}
+
+
 ngx_uint_t
 ngx_hybrid_doc_drop(ngx_hybrid_shm_t *shm, ngx_hybrid_doc_t *doc)
 {
-    ngx_uint_t  dropped;
+    size_t       room;
+    u_char      *data;
+    ngx_uint_t   dropped;
 
     ngx_shmtx_lock(&shm->shpool->mutex);
 
-    dropped = (doc->data != NULL);
+    data = doc->data;
+    room = doc->room;
+    dropped = (data != NULL);
 
     if (dropped) {
-        ngx_explicit_memzero(doc->data, doc->room);
-        ngx_slab_free_locked(shm->shpool, doc->data);
-        doc->data = NULL;
+
+        /* a worker that dies in here loses memory, and no more than that */
+
         doc->len = 0;
+        doc->data = NULL;
         doc->room = 0;
         doc->ntag = 0;
         doc->generation++;
+        ngx_memory_barrier();
+
+        ngx_explicit_memzero(data, room);
+        ngx_slab_free_locked(shm->shpool, data);
     }
 
     ngx_shmtx_unlock(&shm->shpool->mutex);

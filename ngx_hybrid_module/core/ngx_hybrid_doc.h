@@ -83,6 +83,9 @@ size_t ngx_hybrid_doc_tag(ngx_hybrid_shm_t *shm, ngx_hybrid_doc_t *doc,
  */
 ngx_uint_t ngx_hybrid_doc_want(ngx_hybrid_doc_t *doc, ngx_msec_t cooldown);
 
+/* the next turn is due at most "age" msec after the last one began */
+void ngx_hybrid_doc_within(ngx_hybrid_doc_t *doc, ngx_msec_t age);
+
 /* the document is no more: its owner counts it as too old.  1: it was there */
 ngx_uint_t ngx_hybrid_doc_drop(ngx_hybrid_shm_t *shm, ngx_hybrid_doc_t *doc);
 

@@ -93,7 +93,7 @@ ngx_hybrid_getters_start(ngx_hybrid_getters_t *getters, ngx_hybrid_shm_t *shm,
             (void) ngx_hybrid_doc_want(g[i]->doc, NGX_HYBRID_GETTER_RETRY);
 
         } else if (g[i]->refresh) {
-            (void) ngx_hybrid_doc_want(g[i]->doc, g[i]->refresh);
+            ngx_hybrid_doc_within(g[i]->doc, g[i]->refresh);
         }
     }
 

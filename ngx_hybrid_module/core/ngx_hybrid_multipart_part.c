@@ -42,6 +42,12 @@ ngx_hybrid_multipart_header(ngx_hybrid_multipart_t *mp)
     name = mp->text;
     last = name + mp->line;
 
+    /* who looks for delimiters first may see one */
+
+    if (mp->line >= 2 && name[0] == '-' && name[1] == '-') {
+        return NGX_HYBRID_MULTIPART_HEADER;
+    }
+
     for (p = name; p < last && ngx_hybrid_multipart_is_token(*p); p++) {
         /* void */
     }

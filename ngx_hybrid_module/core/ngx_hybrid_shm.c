@@ -26,6 +26,9 @@ static ngx_hybrid_series_t *ngx_hybrid_shm_get(ngx_hybrid_shm_t *shm,
 /* series kept back for ("client", "backend", other) and for the last resort */
 #define NGX_HYBRID_SHM_RESERVE  8
 
+/* this part of the zone is kept back for documents */
+#define NGX_HYBRID_SHM_DOCS     32
+
 
 static ngx_str_t  ngx_hybrid_shm_other = ngx_string("other");
 
@@ -147,7 +150,8 @@ ngx_hybrid_shm_check_size(ngx_shm_zone_t *zone)
 
 
 ngx_hybrid_shm_client_t *
-ngx_hybrid_shm_client(ngx_hybrid_shm_t *shm, ngx_str_t *name)
+ngx_hybrid_shm_client(ngx_hybrid_shm_t *shm, ngx_str_t *name,
+    ngx_uint_t reserve)
 {
     ngx_hybrid_shm_client_t  *client;
 
@@ -159,6 +163,16 @@ ngx_hybrid_shm_client(ngx_hybrid_shm_t *shm, ngx_str_t *name)
         {
             goto done;
         }
+    }
+
+    /* revocations and key sets must be able to grow, others can wait */
+
+    if (reserve
+        && shm->shpool->pfree < shm->sh->size / ngx_pagesize
+                                / NGX_HYBRID_SHM_DOCS)
+    {
+        client = NULL;
+        goto done;
     }
 
     client = ngx_slab_calloc_locked(shm->shpool,

@@ -171,9 +171,12 @@ typedef struct {
 ngx_int_t ngx_hybrid_shm_init(ngx_hybrid_shm_t *shm, ngx_shm_zone_t *zone,
     ngx_hybrid_shm_t *old);
 
-/* NULL: no memory left in the zone */
+/*
+ * NULL: no memory left in the zone; with reserve not even a new entry in what
+ * is kept back for documents that grow
+ */
 ngx_hybrid_shm_client_t *ngx_hybrid_shm_client(ngx_hybrid_shm_t *shm,
-    ngx_str_t *name);
+    ngx_str_t *name, ngx_uint_t reserve);
 
 /*
  * The series of a (client, backend, model), made when it is new.  When there

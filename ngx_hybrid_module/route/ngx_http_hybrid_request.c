@@ -232,6 +232,18 @@ ngx_http_hybrid_request_headers(ngx_http_request_t *r,
         }
 
         *out = h[i];
+
+        /*
+         * The body was read as JSON: a backend must not be told to read it
+         * as a form.  Ollama's clients may call it anything.
+         */
+
+        if (ctx->body && ctx->body->form == NULL
+            && h[i].key.len == sizeof("content-type") - 1
+            && ngx_memcmp(h[i].lowcase_key, "content-type", 12) == 0)
+        {
+            ngx_str_set(&out->value, "application/json");
+        }
     }
 
     if (backend->egress == NGX_HTTP_HYBRID_EGRESS_LOCAL) {
