@@ -78,7 +78,7 @@ sanitize:  ## all tests under ASan and UBSan, or those in T
 	@tools/sanitize $(T)
 
 bench:  ## benchmarks
-	@tools/deps test
+	@tools/deps bench
 	@$(MAKE) build
 	@t/bench/run
 	@t/bench/identity
