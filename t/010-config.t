@@ -237,10 +237,25 @@ my @refused = (
 [ q("a b" can't be the name of a model) => in_backend('rename * "a b";') ],
 [ q("a*" can't be the name of a model) => in_backend('rename * a*;') ],
 
-(map { [ later($_->[0]) => in_backend("$_->[0] $_->[1];") ] }
-    [ slots => '4' ],
-    [ price => 'input=0.10 output=0.40' ], [ probe => 'interval=5s' ]),
-[ later('models discover') => in_backend('models discover;') ],
+[ later('price') => in_backend('price input=0.10 output=0.40;') ],
+(map { [ qq(invalid number of slots "$_") => in_backend("slots $_;") ] }
+    '0', '-1', 'many', '100001'),
+[ sprintf($directive, 'slots') => in_backend('slots 1; slots 2;') ],
+[ sprintf($directive, 'probe') => in_backend('probe off; probe off;') ],
+(map { [ qq(invalid "$_": a time from 10ms to 1d)
+         => in_backend("probe $_;") ] }
+    'interval=0', 'timeout=x', 'slow=2d', 'stall=1ms'),
+(map { [ qq(invalid "$_": a number from 1 to 1000)
+         => in_backend("probe $_;") ] } 'fails=0', 'passes=1001'),
+[ 'invalid "uri=x": a path that begins with "/"'
+  => in_backend('probe uri=x;') ],
+[ 'invalid parameter "often" of "probe"' => in_backend('probe often;') ],
+[ '"slow" must be below "timeout"'
+  => in_backend('probe timeout=1s slow=1s;') ],
+[ 'backend "b" has "models discover", which needs "probe"'
+  => in_backend('probe off; models discover;') ],
+[ '"models" is either "discover" or patterns'
+  => in_backend('models discover; models a;') ],
 
 (map { [ qq(backend "b" needs "host": the name to send, to ask for and to )
          . 'verify with TLS'
@@ -320,7 +335,11 @@ my @refused = (
 [ 'no backend of the route for "n" has this model: add it to "models" or '
   . '"rename" of one' => "$backend hybrid_route n b;" ],
 [ later('prompt<8k:m') => "$backend hybrid_route v prompt<8k:m *:n;" ],
-[ later('discovered') => "$backend hybrid_route * b discovered;" ],
+[ '"discovered" in hybrid_route, but no hybrid_backend is probed'
+  => 'hybrid_backend b { pass http://127.0.0.1:2; probe off; }
+      hybrid_route * discovered;' ],
+[ 'unknown backend "discovered" in hybrid_route'
+  => "$backend hybrid_route * b,discovered;" ],
 
 # patterns, wherever they are
 

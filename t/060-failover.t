@@ -21,10 +21,13 @@ my %route = (
     tls => 'keyed home vertex', back => 'vertex forge',
     named => 'forge named', wrong => 'wrong anvil', fake => 'fake anvil',
     only => 'wrong', cloudy => 'forge vertex',
-    away => 'off1 vertex', uphill => 'down vertex', odd => 'odd anvil');
+    away => 'off1 vertex', uphill => 'down vertex', 'odd*' => 'odd anvil');
 my @routes = map { "hybrid_route $_ $route{$_};" } keys %route;
 
-my @options = (models => join(',', keys %route, 'other:7b'), tokens => 12);
+# several, lest a breaker opens for one
+my @odd = map { "odd$_" } 1 .. 40;
+my @options = (models => join(',', keys %route, @odd, 'other:7b'),
+               tokens => 12);
 my $ca = $t->ca;
 my ($forge, $anvil, $spark) = my @local =
     map { $t->backend($_, @options) } qw(forge anvil spark);
@@ -196,6 +199,7 @@ subtest 'moved, with the body' => sub {
             got($_, $body) for qw(forge anvil);
             is spooled() - $files, $size > 9 && $server > 1 ? 1 : 0, 'files';
             is tried(), "forge,anvil $reason anvil", 'in the log';
+            ask('two', '200 forge -', 'well again');    # no breaker opens
         }
     }
 
@@ -248,12 +252,13 @@ sub play {
 
 subtest 'half of a request, half of an answer' => sub {
     my $busy = "HTTP/1.1 503 X\r\nContent-Length: 2\r\n\r\n{}";
-    my $body = body('odd', 8 << 20);
+    my $size = 8 << 20;
 
     # more than the kernel takes: the rest was not sent
     for my $server (1, $spool) {
         for my $case ([ '', 0 ], [ $busy, 0 ], [ $busy, 1 ]) {
             my ($answer, $hold) = @$case;
+            my $body = body(shift @odd, $size);
             set();
 
             # a reset may come before what was said
@@ -270,7 +275,7 @@ subtest 'half of a request, half of an answer' => sub {
                   [ error => "HTTP/1.1 404 X\r\nX-A: b\r\n", 0 ])
     {
         my ($reason, $answer, $hold) = @$case;
-        is play(body('odd', 9), $slow, $answer, $hold), $reason,
+        is play(body(shift @odd, 9), $slow, $answer, $hold), $reason,
            "$reason after " . length($answer) . ' bytes of a header';
     }
 };
@@ -528,6 +533,9 @@ subtest 'administration stays' => sub {
 
 
 subtest 'fewer tries' => sub {
+    set();
+    ask('two', '200 forge -', 'well again');
+
     for my $server ($single, $off) {
         for my $case ([ http_503 => 503 ], [ closed => 502 ]) {
             set(forge => $case->[0]);

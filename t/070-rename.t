@@ -391,9 +391,9 @@ subtest 'what the log says' => sub {
                         mark=3\|same1\|forge\|200\|-$}x, 'a path';
 
     $forge->behave(status => 503, times => 1);
-    $t->post('/v1/embeddings?mark=4', '{"input":"x","model":"twins"}');
-    like $line->(4), qr{\|29\|/v1/embeddings\?mark=4\|/v1/embeddings\|mark=4\|
-                        twins\|spare,anvil\|200\|-$}x, 'two names';
+    $t->post('/v1/completions?mark=4', '{"prompt":"x","model":"twins"}');
+    like $line->(4), qr{\|30\|/v1/completions\?mark=4\|/v1/completions\|
+                        mark=4\|twins\|spare,anvil\|200\|-$}x, 'two names';
     $_->clear for $forge, $anvil;
 };
 

@@ -139,7 +139,7 @@ ngx_http_hybrid_refusal_header(ngx_http_request_t *r,
             return NGX_ERROR;
         }
 
-        if (ctx->current
+        if ((ctx->current || ctx->passed_over)
             && ctx->fallback.len
             && ngx_http_hybrid_add_header(r, "X-Hybrid-Fallback",
                                           &ctx->fallback)

@@ -71,6 +71,13 @@ void ngx_http_hybrid_conf_secret_warn(ngx_conf_t *cf, ngx_str_t *name);
 /* "options" of hybrid_client */
 char *ngx_http_hybrid_conf_options(ngx_conf_t *cf, void *block);
 
+/* "probe" and "slots" of hybrid_backend, and what follows from them */
+char *ngx_http_hybrid_probe(ngx_conf_t *cf, void *block);
+char *ngx_http_hybrid_slots(ngx_conf_t *cf, void *block);
+void ngx_http_hybrid_probe_defaults(ngx_http_hybrid_backend_t *backend);
+char *ngx_http_hybrid_probe_complete(ngx_conf_t *cf,
+    ngx_http_hybrid_backend_t *backend);
+
 char *ngx_http_hybrid_conf_loss(ngx_conf_t *cf, ngx_str_t *value,
     ngx_http_hybrid_loss_e *loss);
 

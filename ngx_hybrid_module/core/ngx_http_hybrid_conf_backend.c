@@ -18,7 +18,6 @@ static char *ngx_http_hybrid_backend_api(ngx_conf_t *cf, void *block);
 static char *ngx_http_hybrid_backend_egress(ngx_conf_t *cf, void *block);
 static char *ngx_http_hybrid_backend_credential(ngx_conf_t *cf, void *block);
 static char *ngx_http_hybrid_backend_certificate(ngx_conf_t *cf, void *block);
-static char *ngx_http_hybrid_backend_probe(ngx_conf_t *cf, void *block);
 static char *ngx_http_hybrid_backend_models(ngx_conf_t *cf, void *block);
 static char *ngx_http_hybrid_backend_rename(ngx_conf_t *cf, void *block);
 static char *ngx_http_hybrid_backend_add_upstream(ngx_conf_t *cf,
@@ -35,11 +34,11 @@ static ngx_http_hybrid_statement_t  ngx_http_hybrid_backend_statements[] = {
     { ngx_string("client_certificate"), 2, 2,
       ngx_http_hybrid_backend_certificate },
     { ngx_string("probe"), 1, NGX_HTTP_HYBRID_MANY,
-      ngx_http_hybrid_backend_probe },
+      ngx_http_hybrid_probe },
     { ngx_string("models"), 1, NGX_HTTP_HYBRID_MANY,
       ngx_http_hybrid_backend_models },
     { ngx_string("rename"), 2, 2, ngx_http_hybrid_backend_rename },
-    { ngx_string("slots"), 1, 1, ngx_http_hybrid_conf_later },
+    { ngx_string("slots"), 1, 1, ngx_http_hybrid_slots },
     { ngx_string("price"), 1, 2, ngx_http_hybrid_conf_later },
     { ngx_null_string, 0, 0, NULL }
 };
@@ -97,6 +96,7 @@ ngx_http_hybrid_backend(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     backend->name = value[1];
     backend->egress = NGX_HTTP_HYBRID_EGRESS_LOCAL;
     backend->any_model = 1;
+    ngx_http_hybrid_probe_defaults(backend);
     ngx_http_hybrid_conf_place(cf, &backend->place);
 
     if (ngx_array_init(&backend->models, cf->pool, 4,
@@ -135,13 +135,17 @@ ngx_http_hybrid_backend(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
                        "\"pass\" must be \"https://\"", &backend->name);
     }
 
+    if (ngx_http_hybrid_probe_complete(cf, backend) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
+    }
+
     ngx_http_hybrid_google_backend(backend);
 
     rename = backend->renames.elts;
 
     for (i = 0; i < backend->renames.nelts; i++) {
 
-        if (rename[i].cloud
+        if (rename[i].model.cloud
             && backend->egress == NGX_HTTP_HYBRID_EGRESS_LOCAL)
         {
             return ngx_http_hybrid_conf_error_at(cf, &backend->place,
@@ -424,21 +428,6 @@ ngx_http_hybrid_backend_certificate(ngx_conf_t *cf, void *block)
 
 
 static char *
-ngx_http_hybrid_backend_probe(ngx_conf_t *cf, void *block)
-{
-    ngx_str_t  *value;
-
-    value = cf->args->elts;
-
-    if (cf->args->nelts == 2 && ngx_strcmp(value[1].data, "off") == 0) {
-        return NGX_CONF_OK;
-    }
-
-    return ngx_http_hybrid_conf_later(cf, block);
-}
-
-
-static char *
 ngx_http_hybrid_backend_models(ngx_conf_t *cf, void *block)
 {
     ngx_http_hybrid_backend_t  *backend = block;
@@ -447,13 +436,22 @@ ngx_http_hybrid_backend_models(ngx_conf_t *cf, void *block)
 
     value = cf->args->elts;
 
-    if (ngx_strcmp(value[1].data, "discover") == 0) {
+    if (ngx_strcmp(value[1].data, "discover") == 0
+        && cf->args->nelts == 2
+        && !backend->models_set)
+    {
+        backend->models_set = 1;
+        backend->discover = 1;
+        return NGX_CONF_OK;
+    }
+
+    if (backend->discover) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"models discover\" is not available in this "
-                           "version");
+                           "\"models\" is either \"discover\" or patterns");
         return NGX_CONF_ERROR;
     }
 
+    backend->models_set = 1;
     backend->any_model = 0;
 
     return ngx_http_hybrid_conf_patterns(cf, &backend->models);
@@ -465,12 +463,17 @@ ngx_http_hybrid_backend_rename(ngx_conf_t *cf, void *block)
 {
     ngx_http_hybrid_backend_t  *backend = block;
 
-    u_char                     buf[NGX_HYBRID_MODEL_BUF];
+    u_char                    *buf;
     ngx_str_t                 *value;
     ngx_hybrid_model_t         model;
     ngx_http_hybrid_rename_t  *rename;
 
     value = cf->args->elts;
+
+    buf = ngx_pnalloc(cf->pool, value[2].len + sizeof(":latest"));
+    if (buf == NULL) {
+        return NGX_CONF_ERROR;
+    }
 
     if (ngx_hybrid_model_parse(&model, &value[2], buf) != NGX_OK) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
@@ -484,7 +487,7 @@ ngx_http_hybrid_backend_rename(ngx_conf_t *cf, void *block)
     }
 
     rename->name = value[2];
-    rename->cloud = model.cloud;
+    rename->model = model;
 
     return ngx_http_hybrid_conf_pattern(cf, &value[1], &rename->pattern);
 }
@@ -530,8 +533,8 @@ ngx_http_hybrid_route(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     for (i = 2; i < cf->args->nelts; i++) {
 
-        if (ngx_strncmp(value[i].data, "prompt<", sizeof("prompt<") - 1) == 0
-            || ngx_strcmp(value[i].data, "discovered") == 0)
+        if (ngx_strncmp(value[i].data, "prompt<", sizeof("prompt<") - 1)
+            == 0)
         {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "\"%V\" is not available in this version",

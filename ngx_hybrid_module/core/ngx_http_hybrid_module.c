@@ -509,6 +509,7 @@ ngx_http_hybrid_init_zone(ngx_shm_zone_t *zone, void *data)
 
     ngx_uint_t                     i;
     ngx_http_hybrid_client_t     **clients;
+    ngx_http_hybrid_backend_t    **backends;
     ngx_http_hybrid_main_conf_t   *hmcf;
 
     hmcf = zone->data;
@@ -533,6 +534,21 @@ ngx_http_hybrid_init_zone(ngx_shm_zone_t *zone, void *data)
         }
 
         ngx_http_hybrid_limit_adopt(clients[i]);
+    }
+
+    backends = hmcf->backends.elts;
+
+    for (i = 0; i < hmcf->backends.nelts; i++) {
+
+        backends[i]->health = ngx_hybrid_health(hmcf->shm,
+                                                &backends[i]->name);
+        if (backends[i]->health == NULL) {
+            ngx_log_error(NGX_LOG_EMERG, zone->shm.log, 0,
+                          "hybrid_zone of %uzk is too small for %ui "
+                          "backends: make it larger", hmcf->zone_size / 1024,
+                          hmcf->backends.nelts);
+            return NGX_ERROR;
+        }
     }
 
     if (ngx_http_hybrid_issuer_adopt(hmcf, zone->shm.log) != NGX_OK
@@ -593,6 +609,7 @@ ngx_http_hybrid_init_process(ngx_cycle_t *cycle)
         return NGX_ERROR;
     }
 
+    ngx_hybrid_health_start(hmcf->shm);
     ngx_hybrid_watch_start(&hmcf->watches, cycle);
     ngx_hybrid_getters_start(&hmcf->getters, hmcf->shm, cycle);
 

@@ -21,10 +21,13 @@ static ngx_hybrid_series_t *ngx_hybrid_shm_get(ngx_hybrid_shm_t *shm,
 
 
 /* "hybrid" and the version of this layout */
-#define NGX_HYBRID_SHM_MAGIC    0x6879627269640005ULL
+#define NGX_HYBRID_SHM_MAGIC    0x6879627269640006ULL
 
 /* series kept back for ("client", "backend", other) and for the last resort */
 #define NGX_HYBRID_SHM_RESERVE  8
+
+/* this part of the zone is for models on backends */
+#define NGX_HYBRID_SHM_PAIRS    64
 
 /* this part of the zone is kept back for documents */
 #define NGX_HYBRID_SHM_DOCS     32
@@ -65,9 +68,9 @@ ngx_hybrid_shm_init(ngx_hybrid_shm_t *shm, ngx_shm_zone_t *zone,
         return NGX_ERROR;
     }
 
-    /* statistics take three quarters, limits and catalogue the rest */
+    /* statistics take five eighths, limits and catalogue the rest */
 
-    sh->max = zone->shm.size / 4 * 3 / sizeof(ngx_hybrid_series_t);
+    sh->max = zone->shm.size / 8 * 5 / sizeof(ngx_hybrid_series_t);
 
     size = sh->max * sizeof(ngx_hybrid_series_t);
 
@@ -94,6 +97,15 @@ ngx_hybrid_shm_init(ngx_hybrid_shm_t *shm, ngx_shm_zone_t *zone,
     }
 
     ngx_hybrid_source_init(sh->sources, n, (uint32_t) ngx_random());
+
+    size = ngx_hybrid_pairs_size(zone->shm.size / NGX_HYBRID_SHM_PAIRS, &n);
+
+    sh->pairs = ngx_slab_calloc(shm->shpool, size);
+    if (sh->pairs == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_hybrid_pairs_init(sh->pairs, n);
 
     ngx_sprintf(sh->id, "%08xD%08xD", (uint32_t) ngx_random(),
                 (uint32_t) (ngx_random() ^ ngx_time() ^ ngx_pid << 16));

@@ -17,6 +17,7 @@
 #include <ngx_core.h>
 #include "ngx_hybrid_histogram.h"
 #include "ngx_hybrid_source.h"
+#include "ngx_hybrid_pair.h"
 
 
 #define NGX_HYBRID_SHM_MIN     (512 * 1024)
@@ -148,6 +149,9 @@ typedef struct {
     u_char                     id[16];    /* this gateway's, random hex */
     ngx_hybrid_shm_client_t   *clients;
     struct ngx_hybrid_doc_s   *docs;
+    struct ngx_hybrid_health_s  *healths;
+    ngx_atomic_t               health_generation;
+    ngx_hybrid_pairs_t        *pairs;     /* models on backends */
     ngx_atomic_t               flush_due; /* msec */
     ngx_atomic_t               flushes;
     ngx_uint_t                 max;       /* series there is room for */

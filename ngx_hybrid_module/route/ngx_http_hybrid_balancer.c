@@ -13,7 +13,7 @@
  */
 
 
-#include "ngx_http_hybrid_module.h"
+#include "ngx_http_hybrid_choice.h"
 #include "ngx_http_hybrid_certificate.h"
 #include <netinet/tcp.h>
 
@@ -21,14 +21,13 @@
 /* msec, in which a closed connection answers with a reset */
 #define NGX_HTTP_HYBRID_STALE  1000
 
-/* an hour, in seconds */
-#define NGX_HTTP_HYBRID_RETRY_MAX  3600
-
 
 static ngx_int_t ngx_http_hybrid_balancer_init_peer(ngx_http_request_t *r,
     ngx_http_upstream_srv_conf_t *us);
 static ngx_int_t ngx_http_hybrid_balancer_get(ngx_peer_connection_t *pc,
     void *data);
+static ngx_int_t ngx_http_hybrid_balancer_choose(ngx_http_request_t *r,
+    ngx_peer_connection_t *pc, ngx_http_hybrid_ctx_t *ctx, ngx_uint_t last);
 static ngx_int_t ngx_http_hybrid_balancer_candidate(ngx_http_request_t *r,
     ngx_peer_connection_t *pc, ngx_http_hybrid_ctx_t *ctx,
     ngx_http_hybrid_candidate_t *cand);
@@ -41,11 +40,7 @@ static void ngx_http_hybrid_balancer_set_tries(ngx_peer_connection_t *pc,
     ngx_http_hybrid_ctx_t *ctx, ngx_uint_t tried);
 static void ngx_http_hybrid_balancer_free(ngx_peer_connection_t *pc,
     void *data, ngx_uint_t state);
-static ngx_uint_t ngx_http_hybrid_balancer_retry(ngx_http_upstream_t *u,
-    ngx_uint_t status);
 static ngx_uint_t ngx_http_hybrid_balancer_others(ngx_http_hybrid_ctx_t *ctx);
-static void ngx_http_hybrid_balancer_reason(ngx_http_hybrid_ctx_t *ctx,
-    ngx_uint_t status, ngx_uint_t timedout);
 #if (NGX_SSL || NGX_COMPAT)
 static ngx_int_t ngx_http_hybrid_balancer_set_session(
     ngx_peer_connection_t *pc, void *data);
@@ -174,15 +169,45 @@ ngx_http_hybrid_balancer_get(ngx_peer_connection_t *pc, void *data)
 {
     ngx_http_hybrid_ctx_t  *ctx = data;
 
-    ngx_int_t                     rc;
-    ngx_uint_t                    i;
-    ngx_http_request_t           *r;
-    ngx_http_hybrid_candidate_t  *cand;
+    ngx_int_t            rc;
+    ngx_http_request_t  *r;
 
     r = ctx->request;
 
     pc->cached = 0;
     pc->connection = NULL;
+
+    rc = ngx_http_hybrid_balancer_choose(r, pc, ctx, 0);
+
+    if (rc == NGX_BUSY) {
+        rc = ngx_http_hybrid_balancer_choose(r, pc, ctx, 1);
+    }
+
+    if (rc != NGX_BUSY) {
+        return rc;
+    }
+
+    /* what nginx would call a bad gateway */
+
+    ctx->no_live = 1;
+
+    pc->tries = 0;
+    pc->name = &ctx->conf->upstream->host;
+
+    return NGX_BUSY;
+}
+
+
+/* last: those are left that may not answer */
+
+static ngx_int_t
+ngx_http_hybrid_balancer_choose(ngx_http_request_t *r,
+    ngx_peer_connection_t *pc, ngx_http_hybrid_ctx_t *ctx, ngx_uint_t last)
+{
+    ngx_int_t                     rc;
+    ngx_uint_t                    i;
+    const char                   *why;
+    ngx_http_hybrid_candidate_t  *cand;
 
     for (i = 0; i < ctx->ncandidates; i++) {
 
@@ -192,23 +217,33 @@ ngx_http_hybrid_balancer_get(ngx_peer_connection_t *pc, void *data)
             continue;
         }
 
-        rc = ngx_http_hybrid_balancer_candidate(r, pc, ctx, cand);
+        why = ngx_http_hybrid_choice_take(ctx, cand, last);
 
-        if (rc == NGX_BUSY) {
-            cand->spent = 1;
+        if (why == NULL) {
+            rc = ngx_http_hybrid_balancer_candidate(r, pc, ctx, cand);
+
+            if (rc == NGX_BUSY) {
+                cand->spent = 1;
+                why = "no_live";
+
+            } else if (rc != NGX_OK && rc != NGX_DONE) {
+                ngx_http_hybrid_choice_free(cand);
+                return rc;
+            }
+        }
+
+        if (why) {
+            ngx_http_hybrid_choice_free(cand);
 
             if (ctx->fallback.len == 0) {
-                ngx_str_set(&ctx->fallback, "no_live");
+                ctx->fallback.data = (u_char *) why;
+                ctx->fallback.len = ngx_strlen(why);
             }
 
             continue;
         }
 
-        if (rc != NGX_OK && rc != NGX_DONE) {
-            return rc;
-        }
-
-        if (i == 0) {
+        if (i == 0 && !ctx->passed_over) {
 
             /* another path of the first choice is no fallback */
 
@@ -223,13 +258,6 @@ ngx_http_hybrid_balancer_get(ngx_peer_connection_t *pc, void *data)
 
         return rc;
     }
-
-    /* what nginx would call a bad gateway */
-
-    ctx->no_live = 1;
-
-    pc->tries = 0;
-    pc->name = &ctx->conf->upstream->host;
 
     return NGX_BUSY;
 }
@@ -248,8 +276,8 @@ ngx_http_hybrid_balancer_candidate(ngx_http_request_t *r,
 
     /* the last gate before the prompt leaves */
 
-    if (!ngx_http_hybrid_policy_egress(ctx, cand->backend)) {
-        ngx_log_error(NGX_LOG_ALERT, pc->log, 0,
+    if (!ngx_http_hybrid_route_open(ctx, cand)) {
+        ngx_log_error(NGX_LOG_WARN, pc->log, 0,
                       "candidate \"%V\" is not allowed for client \"%V\"",
                       &cand->backend->name, &ctx->client->name);
         return NGX_BUSY;
@@ -422,6 +450,12 @@ ngx_http_hybrid_balancer_free(ngx_peer_connection_t *pc, void *data,
     status = 0;
     stale = 0;
 
+    ngx_http_hybrid_choice_free(cand);
+
+    if (state == 0) {
+        ngx_http_hybrid_choice_ended(ctx, cand);
+    }
+
     if (state & (NGX_PEER_FAILED|NGX_PEER_NEXT)) {
 
         /* the first line of a header alone is no answer */
@@ -442,7 +476,8 @@ ngx_http_hybrid_balancer_free(ngx_peer_connection_t *pc, void *data,
                    < NGX_HTTP_HYBRID_STALE;
 
         if (!stale) {
-            ngx_http_hybrid_balancer_reason(ctx, status, timedout);
+            ngx_http_hybrid_choice_failed(ctx, cand, status, timedout);
+            ngx_http_hybrid_attempt_reason(ctx, status, timedout);
 
             /* for the client, should nobody be left to ask */
 
@@ -450,7 +485,7 @@ ngx_http_hybrid_balancer_free(ngx_peer_connection_t *pc, void *data,
                                       : timedout ? NGX_HTTP_GATEWAY_TIME_OUT
                                                  : NGX_HTTP_BAD_GATEWAY;
 
-            ctx->retry_after = ngx_http_hybrid_balancer_retry(ctx->u, status);
+            ctx->retry_after = ngx_http_hybrid_attempt_retry(ctx->u, status);
         }
     }
 
@@ -485,51 +520,6 @@ ngx_http_hybrid_balancer_free(ngx_peer_connection_t *pc, void *data,
 }
 
 
-/* the seconds of an answer's Retry-After, zero when there are none */
-
-static ngx_uint_t
-ngx_http_hybrid_balancer_retry(ngx_http_upstream_t *u, ngx_uint_t status)
-{
-    ngx_int_t         n;
-    ngx_uint_t        i;
-    ngx_list_part_t  *part;
-    ngx_table_elt_t  *h;
-
-    if (status != NGX_HTTP_TOO_MANY_REQUESTS
-        && status != NGX_HTTP_SERVICE_UNAVAILABLE)
-    {
-        return 0;
-    }
-
-    part = &u->headers_in.headers.part;
-    h = part->elts;
-
-    for (i = 0; /* void */ ; i++) {
-
-        if (i >= part->nelts) {
-            if (part->next == NULL) {
-                return 0;
-            }
-
-            part = part->next;
-            h = part->elts;
-            i = 0;
-        }
-
-        if (h[i].key.len == sizeof("Retry-After") - 1
-            && ngx_strncasecmp(h[i].key.data, (u_char *) "Retry-After",
-                               h[i].key.len)
-               == 0)
-        {
-            n = ngx_atoi(h[i].value.data, h[i].value.len);
-
-            return (n == NGX_ERROR) ? 0
-                                    : ngx_min(n, NGX_HTTP_HYBRID_RETRY_MAX);
-        }
-    }
-}
-
-
 static ngx_uint_t
 ngx_http_hybrid_balancer_others(ngx_http_hybrid_ctx_t *ctx)
 {
@@ -542,36 +532,6 @@ ngx_http_hybrid_balancer_others(ngx_http_hybrid_ctx_t *ctx)
     }
 
     return 0;
-}
-
-
-static void
-ngx_http_hybrid_balancer_reason(ngx_http_hybrid_ctx_t *ctx, ngx_uint_t status,
-    ngx_uint_t timedout)
-{
-    u_char  *p;
-
-    if (ctx->fallback.len) {
-        return;
-    }
-
-    if (status) {
-        p = ngx_pnalloc(ctx->request->pool, sizeof("http_000"));
-        if (p) {
-            ctx->fallback.data = p;
-            ctx->fallback.len = ngx_sprintf(p, "http_%03ui", status % 1000)
-                                - p;
-        }
-
-        return;
-    }
-
-    if (timedout) {
-        ngx_str_set(&ctx->fallback, "timeout");
-
-    } else {
-        ngx_str_set(&ctx->fallback, "error");
-    }
 }
 
 

@@ -6,29 +6,37 @@
  */
 
 
-#include "ngx_http_hybrid_conf.h"
-#include "ngx_http_hybrid_certificate.h"
+#include "ngx_http_hybrid_choice.h"
+#include "ngx_http_hybrid_catalogue.h"
 
 
-static ngx_int_t ngx_http_hybrid_route_backends(ngx_conf_t *cf,
-    ngx_http_hybrid_main_conf_t *hmcf);
-static ngx_int_t ngx_http_hybrid_route_host(ngx_conf_t *cf,
-    ngx_http_hybrid_backend_t *backend);
-static ngx_int_t ngx_http_hybrid_route_groups(ngx_conf_t *cf,
-    ngx_http_hybrid_main_conf_t *hmcf, ngx_http_hybrid_route_t *route);
-static ngx_int_t ngx_http_hybrid_route_group(ngx_conf_t *cf,
-    ngx_http_hybrid_main_conf_t *hmcf, ngx_http_hybrid_route_t *route,
-    ngx_str_t *word);
-static ngx_http_hybrid_backend_t *ngx_http_hybrid_route_backend(
-    ngx_http_hybrid_main_conf_t *hmcf, u_char *name, size_t len);
-static ngx_int_t ngx_http_hybrid_route_check(ngx_conf_t *cf,
-    ngx_http_hybrid_route_t *route);
-static ngx_int_t ngx_http_hybrid_route_sort(ngx_conf_t *cf,
-    ngx_http_hybrid_main_conf_t *hmcf);
-static ngx_int_t ngx_http_hybrid_route_compare(const void *one,
-    const void *two);
+/* seconds, after which a list of models may be another one */
+#define NGX_HTTP_HYBRID_ROUTE_RETRY  5
+
+
+/* while candidates are looked for, and what was found instead */
+
+typedef struct {
+    ngx_hybrid_model_t        *model;        /* that embeds */
+    unsigned                   embeds:1;
+    unsigned                   makes:1;
+    unsigned                   discovered:1;
+    unsigned                   missing:1;    /* not on a backend's list */
+    unsigned                   known:1;      /* but it was, or may be */
+    unsigned                   denied:1;
+    unsigned                   other:1;      /* another model embeds */
+} ngx_http_hybrid_seek_t;
+
+
 static ngx_int_t ngx_http_hybrid_route_any(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx);
+static void ngx_http_hybrid_route_add(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_backend_t *backend, ngx_http_hybrid_seek_t *seek);
+static ngx_uint_t ngx_http_hybrid_route_is(ngx_http_hybrid_ctx_t *ctx,
+    const char *path);
+static ngx_int_t ngx_http_hybrid_route_nobody(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_route_t *route,
+    ngx_http_hybrid_seek_t *seek);
 static ngx_int_t ngx_http_hybrid_route_collect(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_route_t *route);
 static ngx_int_t ngx_http_hybrid_route_not_found(ngx_http_request_t *r,
@@ -70,11 +78,9 @@ static ngx_int_t
 ngx_http_hybrid_route_collect(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_route_t *route)
 {
-    ngx_str_t                     model;
-    ngx_uint_t                    g, i, first, denied;
-    ngx_http_hybrid_group_t      *groups;
-    ngx_http_hybrid_rename_t     *rename;
-    ngx_http_hybrid_backend_t    *backend;
+    ngx_uint_t                    g, i, first, n;
+    ngx_http_hybrid_seek_t        seek;
+    ngx_http_hybrid_group_t      *group;
     ngx_http_hybrid_candidate_t  *cand;
 
     cand = ngx_pcalloc(r->pool,
@@ -84,34 +90,40 @@ ngx_http_hybrid_route_collect(ngx_http_request_t *r,
     }
 
     ctx->candidates = cand;
-    groups = route->groups.elts;
-    denied = 0;
+    group = route->groups.elts;
+
+    ngx_memzero(&seek, sizeof(ngx_http_hybrid_seek_t));
+
+    seek.embeds = ngx_http_hybrid_route_is(ctx, "/api/embed")
+                  || ngx_http_hybrid_route_is(ctx, "/api/embeddings")
+                  || ngx_http_hybrid_route_is(ctx, "/v1/embeddings");
+
+    /* what is to be there afterwards */
+
+    seek.makes = ngx_http_hybrid_route_is(ctx, "/api/pull")
+                 || ngx_http_hybrid_route_is(ctx, "/api/create");
 
     for (g = 0; g < route->groups.nelts; g++) {
 
-        first = groups[g].n > 1 ? route->turn++ : 0;
+        n = ctx->ncandidates;
+        first = group[g].n > 1 ? route->turn++ : 0;
+        seek.discovered = group[g].discovered;
 
-        for (i = 0; i < groups[g].n; i++) {
-            backend = groups[g].backends[(first + i) % groups[g].n];
+        for (i = 0; i < group[g].n; i++) {
+            ngx_http_hybrid_route_add(ctx,
+                           group[g].backends[(first + i) % group[g].n], &seek);
+        }
 
-            if (!ngx_http_hybrid_route_speaks(backend, ctx)
-                || !ngx_http_hybrid_backend_has(backend, &ctx->model, &rename)
-                || (ctx->google
-                    && ngx_http_hybrid_google_target(ctx->google, backend,
-                                                     rename, &model)
-                       != NGX_OK))
-            {
-                continue;
-            }
+        if (ctx->ncandidates - n > 1) {
+            ngx_http_hybrid_choice_order(ctx, &cand[n], ctx->ncandidates - n);
+        }
 
-            if (!ngx_http_hybrid_policy_egress(ctx, backend)) {
-                denied = 1;
-                continue;
-            }
+        if (n == 0 && g > 0 && ctx->ncandidates && seek.missing) {
 
-            cand[ctx->ncandidates].backend = backend;
-            cand[ctx->ncandidates].rename = rename;
-            ctx->ncandidates++;
+            /* not the first choice, and the client is to see that */
+
+            ctx->passed_over = 1;
+            ngx_str_set(&ctx->fallback, "no_model");
         }
     }
 
@@ -121,16 +133,154 @@ ngx_http_hybrid_route_collect(ngx_http_request_t *r,
 
     ctx->candidates = NULL;
 
+    return ngx_http_hybrid_route_nobody(r, ctx, route, &seek);
+}
+
+
+static void
+ngx_http_hybrid_route_add(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_backend_t *backend, ngx_http_hybrid_seek_t *seek)
+{
+    ngx_str_t                     name;
+    ngx_uint_t                    i;
+    ngx_hybrid_model_t           *model;
+    ngx_http_hybrid_has_e         has;
+    ngx_http_hybrid_rename_t     *rename;
+    ngx_http_hybrid_candidate_t  *cand;
+
+    if (!ngx_http_hybrid_route_speaks(backend, ctx)
+        || !ngx_http_hybrid_backend_has(backend, &ctx->model, &rename)
+        || (ctx->google
+            && ngx_http_hybrid_google_target(ctx->google, backend, rename,
+                                             &name)
+               != NGX_OK))
+    {
+        return;
+    }
+
+    for (i = 0; i < ctx->ncandidates; i++) {
+        if (ctx->candidates[i].backend == backend) {
+            return;
+        }
+    }
+
+    model = rename ? &rename->model : &ctx->model;
+
+    if (seek->embeds) {
+
+        /* an index of two models' vectors is silently wrong */
+
+        if (seek->model == NULL) {
+            seek->model = model;
+
+        } else if (seek->model->name.len != model->name.len
+                   || ngx_memcmp(seek->model->name.data, model->name.data,
+                                 model->name.len)
+                      != 0)
+        {
+            seek->other = 1;
+            return;
+        }
+    }
+
+    has = seek->makes ? ngx_http_hybrid_has_it
+                      : ngx_http_hybrid_catalogue_has(backend, model);
+
+    if (has == ngx_http_hybrid_has_unknown
+        && !seek->discovered && !backend->discover)
+    {
+        has = ngx_http_hybrid_has_it;
+    }
+
+    if (has != ngx_http_hybrid_has_it) {
+        seek->missing = 1;
+
+        if (has != ngx_http_hybrid_has_not) {
+            seek->known = 1;
+        }
+
+        return;
+    }
+
+    cand = &ctx->candidates[ctx->ncandidates];
+
+    cand->backend = backend;
+    cand->rename = rename;
+
+    if (!ngx_http_hybrid_route_open(ctx, cand)) {
+        seek->denied = 1;
+        return;
+    }
+
+    ctx->ncandidates++;
+}
+
+
+/* may this client's prompt be sent there; asked again before each try */
+
+ngx_uint_t
+ngx_http_hybrid_route_open(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_candidate_t *cand)
+{
+    if (!ngx_http_hybrid_policy_egress(ctx, cand->backend)) {
+        return 0;
+    }
+
+    if (ctx->model.brief.len == 0
+        || !ngx_http_hybrid_catalogue_remote(cand->backend,
+                                             cand->rename
+                                             ? &cand->rename->model
+                                             : &ctx->model))
+    {
+        return 1;
+    }
+
+    return !ctx->local
+           && (ctx->client->egress & NGX_HTTP_HYBRID_EGRESS_CLOUD);
+}
+
+
+static ngx_uint_t
+ngx_http_hybrid_route_is(ngx_http_hybrid_ctx_t *ctx, const char *path)
+{
+    size_t  len;
+
+    len = ngx_strlen(path);
+
+    return ctx->path.len == len && ngx_memcmp(ctx->path.data, path, len) == 0;
+}
+
+
+static ngx_int_t
+ngx_http_hybrid_route_nobody(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_route_t *route,
+    ngx_http_hybrid_seek_t *seek)
+{
     ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
                   "no backend of hybrid_route \"%V\" %s model \"%V\"",
                   &route->pattern.text,
-                  denied ? "that is open to this client has" : "has",
+                  seek->denied ? "that is open to this client has" : "has",
                   &ctx->model.brief);
 
-    if (denied) {
+    if (seek->known) {
+        ctx->retry_after = NGX_HTTP_HYBRID_ROUTE_RETRY;
+
+        return ngx_http_hybrid_refuse(ctx, NGX_HTTP_SERVICE_UNAVAILABLE,
+                                      "model_unavailable",
+                                      "no backend has this model now");
+    }
+
+    if (seek->denied) {
         return ngx_http_hybrid_refuse(ctx, NGX_HTTP_FORBIDDEN, "egress",
                                       "this client's requests may not be "
                                       "sent to where this model is");
+    }
+
+    if (seek->other) {
+        return ngx_http_hybrid_refuse(ctx, NGX_HTTP_SERVICE_UNAVAILABLE,
+                                      "embedding_model",
+                                      "embeddings are not made by another "
+                                      "model than usual");
     }
 
     return ngx_http_hybrid_route_not_found(r, ctx);
@@ -261,202 +411,6 @@ ngx_http_hybrid_route_speaks(ngx_http_hybrid_backend_t *backend,
 }
 
 
-ngx_int_t
-ngx_http_hybrid_route_init(ngx_conf_t *cf, ngx_http_hybrid_main_conf_t *hmcf)
-{
-    ngx_uint_t                 i;
-    ngx_http_hybrid_route_t  **routes;
-
-    if (ngx_http_hybrid_route_backends(cf, hmcf) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    routes = hmcf->routes.elts;
-
-    for (i = 0; i < hmcf->routes.nelts; i++) {
-        if (ngx_http_hybrid_route_groups(cf, hmcf, routes[i]) != NGX_OK
-            || ngx_http_hybrid_route_check(cf, routes[i]) != NGX_OK)
-        {
-            return NGX_ERROR;
-        }
-    }
-
-    return ngx_http_hybrid_route_sort(cf, hmcf);
-}
-
-
-static ngx_int_t
-ngx_http_hybrid_route_backends(ngx_conf_t *cf,
-    ngx_http_hybrid_main_conf_t *hmcf)
-{
-    ngx_uint_t                   i, j;
-    ngx_http_hybrid_backend_t  **backends, *a, *b;
-
-    backends = hmcf->backends.elts;
-
-    for (i = 0; i < hmcf->backends.nelts; i++) {
-        a = backends[i];
-
-        if (ngx_http_hybrid_route_host(cf, a) != NGX_OK) {
-            return NGX_ERROR;
-        }
-
-        /* idle connections are found by address alone */
-
-        for (j = 0; j < i; j++) {
-            b = backends[j];
-
-            if (a->upstream == b->upstream
-                && (a->ssl != b->ssl
-                    || !ngx_http_hybrid_certificate_same(a->certificate,
-                                                         b->certificate)
-                    || (a->ssl
-                        && (a->host.len != b->host.len
-                            || ngx_strncasecmp(a->host.data, b->host.data,
-                                               a->host.len)
-                               != 0))))
-            {
-                ngx_http_hybrid_conf_error_at(cf, &a->place,
-                       "backends \"%V\" and \"%V\" share upstream \"%V\" but "
-                       "not its TLS identity: give each its own upstream",
-                       &a->name, &b->name, &a->upstream->host);
-                return NGX_ERROR;
-            }
-        }
-    }
-
-    return NGX_OK;
-}
-
-
-/* the Host that a backend expects when none is configured */
-
-static ngx_int_t
-ngx_http_hybrid_route_host(ngx_conf_t *cf, ngx_http_hybrid_backend_t *backend)
-{
-    ngx_uint_t  named;
-
-    named = backend->upstream->flags & NGX_HTTP_UPSTREAM_CREATE;
-
-    if (backend->host_set || (backend->host.len && !named)) {
-        return NGX_OK;
-    }
-
-    if (backend->ssl) {
-        ngx_http_hybrid_conf_error_at(cf, &backend->place,
-                       "backend \"%V\" needs \"host\": the name to send, to "
-                       "ask for and to verify with TLS", &backend->name);
-        return NGX_ERROR;
-    }
-
-    if (backend->api == ngx_http_hybrid_api_ollama) {
-
-        /* Ollama on loopback refuses names that it does not know */
-
-        ngx_str_set(&backend->host, "localhost:11434");
-
-    } else {
-        backend->host = backend->upstream->host;
-    }
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_hybrid_route_groups(ngx_conf_t *cf,
-    ngx_http_hybrid_main_conf_t *hmcf, ngx_http_hybrid_route_t *route)
-{
-    ngx_str_t   *words;
-    ngx_uint_t   i;
-
-    words = route->words.elts;
-
-    if (ngx_array_init(&route->groups, cf->pool, route->words.nelts,
-                       sizeof(ngx_http_hybrid_group_t))
-        != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    for (i = 0; i < route->words.nelts; i++) {
-        if (ngx_http_hybrid_route_group(cf, hmcf, route, &words[i]) != NGX_OK)
-        {
-            return NGX_ERROR;
-        }
-    }
-
-    return NGX_OK;
-}
-
-
-/* a word is a list of equals: "forge,anvil" */
-
-static ngx_int_t
-ngx_http_hybrid_route_group(ngx_conf_t *cf, ngx_http_hybrid_main_conf_t *hmcf,
-    ngx_http_hybrid_route_t *route, ngx_str_t *word)
-{
-    u_char                     *p, *last, *comma;
-    ngx_str_t                   name;
-    ngx_http_hybrid_group_t    *group;
-    ngx_http_hybrid_backend_t  *backend;
-
-    group = ngx_array_push(&route->groups);
-    if (group == NULL) {
-        return NGX_ERROR;
-    }
-
-    group->n = 0;
-    group->backends = ngx_palloc(cf->pool, (word->len / 2 + 1)
-                                           * sizeof(void *));
-    if (group->backends == NULL) {
-        return NGX_ERROR;
-    }
-
-    p = word->data;
-    last = p + word->len;
-
-    for ( ;; ) {
-        comma = ngx_strlchr(p, last, ',');
-
-        name.data = p;
-        name.len = (comma ? comma : last) - p;
-
-        if (name.len == 0) {
-            ngx_http_hybrid_conf_error_at(cf, &route->place,
-                       "\"%V\" in hybrid_route: equals are written with a "
-                       "comma and no space, \"forge,anvil\"", word);
-            return NGX_ERROR;
-        }
-
-        backend = ngx_http_hybrid_route_backend(hmcf, name.data, name.len);
-
-        if (backend == NULL) {
-            ngx_http_hybrid_conf_error_at(cf, &route->place,
-                       "unknown backend \"%V\" in hybrid_route: there is no "
-                       "hybrid_backend of this name", &name);
-            return NGX_ERROR;
-        }
-
-        if (ngx_http_hybrid_route_has(route, backend)) {
-            ngx_http_hybrid_conf_error_at(cf, &route->place,
-                       "backend \"%V\" stands twice in hybrid_route",
-                       &name);
-            return NGX_ERROR;
-        }
-
-        group->backends[group->n++] = backend;
-        route->max++;
-
-        if (comma == NULL) {
-            return NGX_OK;
-        }
-
-        p = comma + 1;
-    }
-}
-
-
 ngx_uint_t
 ngx_http_hybrid_route_has(ngx_http_hybrid_route_t *route,
     ngx_http_hybrid_backend_t *backend)
@@ -475,115 +429,4 @@ ngx_http_hybrid_route_has(ngx_http_hybrid_route_t *route,
     }
 
     return 0;
-}
-
-
-static ngx_http_hybrid_backend_t *
-ngx_http_hybrid_route_backend(ngx_http_hybrid_main_conf_t *hmcf, u_char *name,
-    size_t len)
-{
-    ngx_uint_t                   i;
-    ngx_http_hybrid_backend_t  **backends;
-
-    backends = hmcf->backends.elts;
-
-    for (i = 0; i < hmcf->backends.nelts; i++) {
-        if (backends[i]->name.len == len
-            && ngx_memcmp(backends[i]->name.data, name, len) == 0)
-        {
-            return backends[i];
-        }
-    }
-
-    return NULL;
-}
-
-
-/* a route for one model that none of its backends has can never be right */
-
-static ngx_int_t
-ngx_http_hybrid_route_check(ngx_conf_t *cf, ngx_http_hybrid_route_t *route)
-{
-    ngx_uint_t                 g, i;
-    ngx_hybrid_model_t         model;
-    ngx_http_hybrid_group_t   *groups;
-    ngx_http_hybrid_rename_t  *rename;
-
-    if (!route->pattern.exact) {
-        return NGX_OK;
-    }
-
-    model.name = route->pattern.text;
-    model.brief = route->pattern.brief;
-    model.cloud = route->pattern.cloud;
-
-    groups = route->groups.elts;
-
-    for (g = 0; g < route->groups.nelts; g++) {
-        for (i = 0; i < groups[g].n; i++) {
-            if (ngx_http_hybrid_backend_has(groups[g].backends[i], &model,
-                                            &rename))
-            {
-                return NGX_OK;
-            }
-        }
-    }
-
-    ngx_http_hybrid_conf_error_at(cf, &route->place,
-                       "no backend of the route for \"%V\" has this model: "
-                       "add it to \"models\" or \"rename\" of one",
-                       &route->pattern.brief);
-
-    return NGX_ERROR;
-}
-
-
-static ngx_int_t
-ngx_http_hybrid_route_sort(ngx_conf_t *cf, ngx_http_hybrid_main_conf_t *hmcf)
-{
-    ngx_uint_t                 i;
-    ngx_hybrid_pattern_t      *a, *b;
-    ngx_http_hybrid_route_t  **routes;
-
-    routes = hmcf->routes.elts;
-
-    ngx_sort(routes, hmcf->routes.nelts, sizeof(void *),
-             ngx_http_hybrid_route_compare);
-
-    for (i = 1; i < hmcf->routes.nelts; i++) {
-        a = &routes[i - 1]->pattern;
-        b = &routes[i]->pattern;
-
-        if (a->text.len == b->text.len
-            && ngx_memcmp(a->text.data, b->text.data, a->text.len) == 0)
-        {
-            ngx_http_hybrid_conf_error_at(cf, &routes[i]->place,
-                       "duplicate hybrid_route \"%V\"", &b->brief);
-            return NGX_ERROR;
-        }
-    }
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_hybrid_route_compare(const void *one, const void *two)
-{
-    ngx_int_t                 rc;
-    ngx_http_hybrid_route_t  *a, *b;
-
-    a = *(ngx_http_hybrid_route_t **) one;
-    b = *(ngx_http_hybrid_route_t **) two;
-
-    rc = ngx_hybrid_pattern_compare(&b->pattern, &a->pattern);
-
-    if (rc) {
-        return rc;
-    }
-
-    /* equal patterns become neighbours */
-
-    return ngx_memcmp(a->pattern.text.data, b->pattern.text.data,
-                      a->pattern.text.len);
 }

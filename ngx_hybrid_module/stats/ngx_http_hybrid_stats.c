@@ -52,7 +52,7 @@ ngx_http_hybrid_stats_log(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
         ngx_http_hybrid_stats_times(r, ctx, &series->now);
     }
 
-    if (ctx->tries && ctx->current) {
+    if (ctx->tries && (ctx->current || ctx->passed_over)) {
         (void) ngx_atomic_fetch_add(
                          &series->now.counts[NGX_HYBRID_COUNT_FALLBACKS], 1);
     }

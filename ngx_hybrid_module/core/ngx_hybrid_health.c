@@ -1,0 +1,232 @@
+
+/*
+ * Copyright (C) the ngx_hybrid_module authors
+ */
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include "ngx_hybrid_health.h"
+
+
+#define NGX_HYBRID_HEALTH_BLOCK_MAX  3600000
+
+
+/* a worker's own, but for more workers than there are cells */
+
+#define ngx_hybrid_health_cell()                                              \
+    ((ngx_uint_t) ngx_process_slot % NGX_HYBRID_HEALTH_CELLS)
+
+
+ngx_hybrid_health_t *
+ngx_hybrid_health(ngx_hybrid_shm_t *shm, ngx_str_t *name)
+{
+    ngx_hybrid_health_t  *health;
+
+    if (name->len > NGX_HYBRID_LABEL_MAX) {
+        return NULL;
+    }
+
+    ngx_shmtx_lock(&shm->shpool->mutex);
+
+    for (health = shm->sh->healths; health; health = health->next) {
+        if (health->nname == name->len
+            && ngx_memcmp(health->name, name->data, name->len) == 0)
+        {
+            goto done;
+        }
+    }
+
+    health = ngx_slab_calloc_locked(shm->shpool, sizeof(ngx_hybrid_health_t));
+    if (health == NULL) {
+        goto done;
+    }
+
+    health->nname = (u_short) name->len;
+    ngx_memcpy(health->name, name->data, name->len);
+    health->progress = ngx_current_msec;
+
+    /* published last: a worker that dies here leaves no half entry */
+
+    health->next = shm->sh->healths;
+    ngx_memory_barrier();
+    shm->sh->healths = health;
+
+done:
+
+    ngx_shmtx_unlock(&shm->shpool->mutex);
+
+    return health;
+}
+
+
+ngx_hybrid_path_t *
+ngx_hybrid_health_path(ngx_hybrid_shm_t *shm, ngx_hybrid_health_t *health,
+    ngx_str_t *name)
+{
+    ngx_hybrid_path_t  *path;
+
+    if (name->len > NGX_HYBRID_PATH_NAME) {
+        return NULL;
+    }
+
+    ngx_shmtx_lock(&shm->shpool->mutex);
+
+    for (path = health->paths; path; path = path->next) {
+        if (path->nname == name->len
+            && ngx_memcmp(path->name, name->data, name->len) == 0)
+        {
+            goto done;
+        }
+    }
+
+    path = ngx_slab_calloc_locked(shm->shpool, sizeof(ngx_hybrid_path_t));
+    if (path == NULL) {
+        goto done;
+    }
+
+    path->nname = (u_short) name->len;
+    ngx_memcpy(path->name, name->data, name->len);
+    path->changed = ngx_current_msec;
+
+    path->next = health->paths;
+    ngx_memory_barrier();
+    health->paths = path;
+
+done:
+
+    ngx_shmtx_unlock(&shm->shpool->mutex);
+
+    return path;
+}
+
+
+void
+ngx_hybrid_health_touch(ngx_hybrid_shm_t *shm)
+{
+    (void) ngx_atomic_fetch_add(&shm->sh->health_generation, 1);
+}
+
+
+void
+ngx_hybrid_health_start(ngx_hybrid_shm_t *shm)
+{
+    ngx_uint_t            cell;
+    ngx_atomic_uint_t     n;
+    ngx_hybrid_health_t  *health;
+
+    cell = ngx_hybrid_health_cell();
+
+    for (health = shm->sh->healths; health; health = health->next) {
+
+        if (ngx_process_slot < NGX_HYBRID_HEALTH_CELLS) {
+            health->cells[cell] = 0;
+        }
+
+        do {
+            n = health->ncells;
+        } while (n <= cell
+                 && !ngx_atomic_cmp_set(&health->ncells, n, cell + 1));
+    }
+}
+
+
+ngx_uint_t
+ngx_hybrid_health_busy(ngx_hybrid_health_t *health)
+{
+    ngx_uint_t        i, n;
+    ngx_atomic_int_t  busy;
+
+    busy = 0;
+    n = health->ncells;
+
+    for (i = 0; i < n; i++) {
+        busy += (ngx_atomic_int_t) health->cells[i];
+    }
+
+    return busy > 0 ? (ngx_uint_t) busy : 0;
+}
+
+
+ngx_uint_t
+ngx_hybrid_health_take(ngx_hybrid_health_t *health, ngx_uint_t slots)
+{
+    ngx_uint_t     i;
+    ngx_atomic_t  *cell;
+
+    cell = &health->cells[ngx_hybrid_health_cell()];
+
+    if (slots == 0) {
+        (void) ngx_atomic_fetch_add(cell, 1);
+        return 1;
+    }
+
+    /*
+     * Counted before it is looked whether that was allowed: there are never
+     * too many.  Two workers may step back from the same last one, so each
+     * tries again.
+     */
+
+    for (i = 0; i < 3; i++) {
+
+        if (ngx_hybrid_health_busy(health) >= slots) {
+            return 0;
+        }
+
+        (void) ngx_atomic_fetch_add(cell, 1);
+
+        if (ngx_hybrid_health_busy(health) <= slots) {
+            return 1;
+        }
+
+        (void) ngx_atomic_fetch_add(cell, -1);
+
+        ngx_cpu_pause();
+    }
+
+    return 0;
+}
+
+
+void
+ngx_hybrid_health_give(ngx_hybrid_health_t *health)
+{
+    (void) ngx_atomic_fetch_add(&health->cells[ngx_hybrid_health_cell()], -1);
+}
+
+
+void
+ngx_hybrid_health_block(ngx_hybrid_health_t *health, ngx_msec_t time)
+{
+    ngx_msec_t  until;
+
+    until = ngx_current_msec + ngx_min(time, NGX_HYBRID_HEALTH_BLOCK_MAX);
+
+    health->blocked = until ? until : 1;
+    health->changed = ngx_current_msec;
+}
+
+
+ngx_msec_t
+ngx_hybrid_health_blocked(ngx_hybrid_health_t *health)
+{
+    ngx_msec_t      until;
+    ngx_msec_int_t  left;
+
+    until = health->blocked;
+
+    if (until == 0) {
+        return 0;
+    }
+
+    left = (ngx_msec_int_t) (until - ngx_current_msec);
+
+    /* one that is over long ago must not come back when the clock wraps */
+
+    if (left <= 0 || left > NGX_HYBRID_HEALTH_BLOCK_MAX) {
+        (void) ngx_atomic_cmp_set(&health->blocked, until, 0);
+        return 0;
+    }
+
+    return left;
+}

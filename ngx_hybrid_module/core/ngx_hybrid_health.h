@@ -1,0 +1,113 @@
+
+/*
+ * Copyright (C) the ngx_hybrid_module authors
+ *
+ * How the backends are, in shared memory: for all workers, and kept over a
+ * reload.  Entries are found by name and never move or vanish.  All numbers
+ * are atomic; a decision may rest on a state that is a moment old.
+ *
+ * A path is one address of a backend's upstream{}: two tunnels to a machine
+ * are two paths of one backend.
+ */
+
+
+#ifndef _NGX_HYBRID_HEALTH_H_INCLUDED_
+#define _NGX_HYBRID_HEALTH_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include "ngx_hybrid_shm.h"
+
+
+/* workers that count at the same time, those of a reload included */
+#define NGX_HYBRID_HEALTH_CELLS  128
+
+#define NGX_HYBRID_HEALTH_ERROR  128
+#define NGX_HYBRID_PATH_NAME     80     /* of an address with its port */
+
+
+/* what the operator says; it holds until he says otherwise */
+
+typedef enum {
+    ngx_hybrid_lever_enabled = 0,
+    ngx_hybrid_lever_drained,          /* no new requests */
+    ngx_hybrid_lever_disabled          /* and it is not probed */
+} ngx_hybrid_lever_e;
+
+
+typedef struct ngx_hybrid_path_s    ngx_hybrid_path_t;
+typedef struct ngx_hybrid_health_s  ngx_hybrid_health_t;
+
+
+struct ngx_hybrid_path_s {
+    ngx_hybrid_path_t         *next;
+    ngx_atomic_t               down;     /* found dead by probes */
+    ngx_atomic_t               fails;    /* in a row */
+    ngx_atomic_t               passes;   /* in a row */
+    ngx_atomic_t               changed;  /* msec, of "down" */
+    ngx_atomic_t               probed;   /* msec, the last result, or 0 */
+    ngx_atomic_t               latency;  /* usec, of the last that passed */
+    ngx_atomic_t               slow;     /* above "slow=" */
+    ngx_atomic_t               silent;   /* msec, nothing came since, or 0 */
+    ngx_atomic_t               lever;    /* ngx_hybrid_lever_e */
+    ngx_atomic_t               flaps;    /* changes of "down" */
+    u_short                    nerror;   /* by the mutex */
+    u_short                    nname;
+    u_char                     error[NGX_HYBRID_HEALTH_ERROR];
+    u_char                     name[NGX_HYBRID_PATH_NAME];
+};
+
+
+struct ngx_hybrid_health_s {
+    ngx_hybrid_health_t       *next;
+    ngx_hybrid_path_t         *paths;
+
+    /* requests that are with the backend, by worker: ngx_process_slot */
+    ngx_atomic_t               ncells;   /* that were ever used */
+    ngx_atomic_t               cells[NGX_HYBRID_HEALTH_CELLS];
+
+    ngx_atomic_t               lever;    /* ngx_hybrid_lever_e */
+    ngx_atomic_t               blocked;  /* msec, not asked until, or 0 */
+    ngx_atomic_t               wedged;   /* msec, since, or 0 */
+    ngx_atomic_t               progress; /* msec, bytes of any answer came */
+    ngx_atomic_t               changed;  /* msec, of "wedged" or "blocked" */
+    u_short                    nname;
+    u_char                     name[NGX_HYBRID_LABEL_MAX];
+};
+
+
+/* found by name, or made; NULL: no memory left in the zone */
+ngx_hybrid_health_t *ngx_hybrid_health(ngx_hybrid_shm_t *shm,
+    ngx_str_t *name);
+ngx_hybrid_path_t *ngx_hybrid_health_path(ngx_hybrid_shm_t *shm,
+    ngx_hybrid_health_t *health, ngx_str_t *name);
+
+/*
+ * Something changed that workers keep a copy of: they compare this with what
+ * they have seen.
+ */
+void ngx_hybrid_health_touch(ngx_hybrid_shm_t *shm);
+
+/* a worker starts: what one before it in its place left is no more */
+void ngx_hybrid_health_start(ngx_hybrid_shm_t *shm);
+
+/* requests that are with the backend, of all workers */
+ngx_uint_t ngx_hybrid_health_busy(ngx_hybrid_health_t *health);
+
+/*
+ * One more, if there are less than "slots" (0: no bound): 1 when it was
+ * counted, and then to be given back by the same worker.
+ */
+ngx_uint_t ngx_hybrid_health_take(ngx_hybrid_health_t *health,
+    ngx_uint_t slots);
+void ngx_hybrid_health_give(ngx_hybrid_health_t *health);
+
+/* it is not to be asked for so many msec; at most an hour */
+void ngx_hybrid_health_block(ngx_hybrid_health_t *health, ngx_msec_t time);
+
+/* msec that it is still not to be asked, 0: it may be */
+ngx_msec_t ngx_hybrid_health_blocked(ngx_hybrid_health_t *health);
+
+
+#endif /* _NGX_HYBRID_HEALTH_H_INCLUDED_ */

@@ -1,0 +1,397 @@
+
+/*
+ * Copyright (C) the ngx_hybrid_module authors
+ *
+ * Equals are compared by what is cheap to know: whether the model is in the
+ * machine's memory, free slots, requests that are there already, time to the
+ * first token of late.  The counts are shared by all workers and change with
+ * the choice itself, so that workers don't all choose the same.
+ */
+
+
+#include "ngx_http_hybrid_choice.h"
+#include "ngx_http_hybrid_catalogue.h"
+
+
+/* requests at a time, of a backend that does not say its slots */
+#define NGX_HTTP_HYBRID_CHOICE_SLOTS  4
+
+/* msec */
+#define NGX_HTTP_HYBRID_CHOICE_QUOTA  900000
+
+
+typedef struct {
+    ngx_uint_t   rank;
+    ngx_uint_t   load;     /* requests, in percent of the slots */
+    ngx_uint_t   ttft;     /* power of two of usec */
+} ngx_http_hybrid_choice_t;
+
+
+static void ngx_http_hybrid_choice_look(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_candidate_t *cand, ngx_http_hybrid_choice_t *choice);
+static ngx_uint_t ngx_http_hybrid_choice_better(
+    ngx_http_hybrid_choice_t *one, ngx_http_hybrid_choice_t *two);
+static ngx_hybrid_pair_t *ngx_http_hybrid_choice_pair(
+    ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_candidate_t *cand,
+    ngx_uint_t make);
+static void ngx_http_hybrid_choice_count(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_candidate_t *cand, ngx_uint_t blame);
+
+
+void
+ngx_http_hybrid_choice_order(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_candidate_t *cand, ngx_uint_t n)
+{
+    ngx_int_t                     i, j;
+    ngx_http_hybrid_choice_t      choice, *choices;
+    ngx_http_hybrid_candidate_t   c;
+
+    choices = ngx_palloc(ctx->request->pool,
+                         n * sizeof(ngx_http_hybrid_choice_t));
+    if (choices == NULL) {
+        return;
+    }
+
+    /* the order of those that are as good stays: the caller rotates them */
+
+    for (i = 0; i < (ngx_int_t) n; i++) {
+
+        c = cand[i];
+        ngx_http_hybrid_choice_look(ctx, &c, &choice);
+
+        for (j = i - 1;
+             j >= 0 && ngx_http_hybrid_choice_better(&choice, &choices[j]);
+             j--)
+        {
+            cand[j + 1] = cand[j];
+            choices[j + 1] = choices[j];
+        }
+
+        cand[j + 1] = c;
+        choices[j + 1] = choice;
+    }
+}
+
+
+static void
+ngx_http_hybrid_choice_look(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_candidate_t *cand, ngx_http_hybrid_choice_t *choice)
+{
+    ngx_uint_t                  slots, busy, i, alive, fast;
+    ngx_hybrid_pair_t          *pair;
+    ngx_hybrid_model_t         *model;
+    ngx_atomic_uint_t           ttft;
+    ngx_http_hybrid_backend_t  *backend;
+
+    backend = cand->backend;
+
+    slots = backend->slots ? backend->slots : NGX_HTTP_HYBRID_CHOICE_SLOTS;
+    busy = ngx_hybrid_health_busy(backend->health);
+
+    model = cand->rename ? &cand->rename->model : &ctx->model;
+
+    choice->load = busy * 100 / slots;
+    choice->rank = busy < slots ? 0 : 2;
+
+    if (!ngx_http_hybrid_catalogue_loaded(backend, model)) {
+        choice->rank++;
+    }
+
+    /* degraded, or not there at all: after all others */
+
+    alive = (backend->npaths == 0);
+    fast = alive;
+
+    for (i = 0; i < backend->npaths; i++) {
+
+        if (backend->paths[i]->down
+            || backend->paths[i]->lever != ngx_hybrid_lever_enabled)
+        {
+            continue;
+        }
+
+        alive = 1;
+
+        if (!backend->paths[i]->slow) {
+            fast = 1;
+        }
+    }
+
+    if (!alive) {
+        choice->rank += 16;
+
+    } else if (!fast) {
+        choice->rank += 4;
+    }
+
+    choice->ttft = 0;
+
+    pair = ngx_http_hybrid_choice_pair(ctx, cand, 0);
+
+    if (pair == NULL) {
+        return;
+    }
+
+    if (ngx_hybrid_pair_open(pair, 0)) {
+        choice->rank += 8;
+    }
+
+    /* less than twice as long is the same */
+
+    for (ttft = pair->ttft; ttft; ttft >>= 1) {
+        choice->ttft++;
+    }
+}
+
+
+static ngx_uint_t
+ngx_http_hybrid_choice_better(ngx_http_hybrid_choice_t *one,
+    ngx_http_hybrid_choice_t *two)
+{
+    if (one->rank != two->rank) {
+        return one->rank < two->rank;
+    }
+
+    if (one->load != two->load) {
+        return one->load < two->load;
+    }
+
+    /* one that is not known yet is tried before it is judged */
+
+    return one->ttft < two->ttft;
+}
+
+
+const char *
+ngx_http_hybrid_choice_take(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_candidate_t *cand, ngx_uint_t last)
+{
+    ngx_msec_t                  left;
+    ngx_hybrid_pair_t          *pair;
+    ngx_hybrid_health_t        *health;
+    ngx_http_hybrid_backend_t  *backend;
+
+    backend = cand->backend;
+    health = backend->health;
+
+    if (cand->slot) {
+        return NULL;
+    }
+
+    switch (health->lever) {
+
+    case ngx_hybrid_lever_drained:
+        return "drained";
+
+    case ngx_hybrid_lever_disabled:
+        return "disabled";
+    }
+
+    left = ngx_hybrid_health_blocked(health);
+
+    if (left) {
+        ctx->retry_after = ngx_max(ctx->retry_after, left / 1000 + 1);
+        return "quota";
+    }
+
+    if (health->wedged && !last) {
+        return "wedged";
+    }
+
+    if (!ngx_hybrid_health_take(health, backend->slots)) {
+        return "busy";
+    }
+
+    /* last: it may be this request that finds out whether it works again */
+
+    pair = ngx_http_hybrid_choice_pair(ctx, cand, 0);
+
+    left = pair ? ngx_hybrid_pair_open(pair, 1) : 0;
+
+    if (left) {
+        ngx_hybrid_health_give(health);
+        ctx->retry_after = ngx_max(ctx->retry_after, left / 1000 + 1);
+        return "breaker";
+    }
+
+    cand->slot = 1;
+
+    return NULL;
+}
+
+
+void
+ngx_http_hybrid_choice_free(ngx_http_hybrid_candidate_t *cand)
+{
+    if (cand->slot) {
+        cand->slot = 0;
+        ngx_hybrid_health_give(cand->backend->health);
+    }
+}
+
+
+void
+ngx_http_hybrid_choice_failed(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_candidate_t *cand, ngx_uint_t status,
+    ngx_uint_t timedout)
+{
+    switch (status) {
+
+    case 0:
+
+        /* without a connection it is the path that failed, not the model */
+
+        if (ctx->u->state->connect_time != (ngx_msec_t) -1) {
+            ngx_http_hybrid_choice_count(ctx, cand, !timedout);
+        }
+
+        return;
+
+    case NGX_HTTP_NOT_FOUND:
+        ngx_http_hybrid_catalogue_missed(cand->backend);
+        return;
+
+    case NGX_HTTP_INTERNAL_SERVER_ERROR:
+    case NGX_HTTP_BAD_GATEWAY:
+    case NGX_HTTP_GATEWAY_TIME_OUT:
+        ngx_http_hybrid_choice_count(ctx, cand, 1);
+        return;
+
+    default:
+        return;
+    }
+}
+
+
+void
+ngx_http_hybrid_choice_ended(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_candidate_t *cand)
+{
+    ngx_uint_t          status;
+    ngx_hybrid_pair_t  *pair;
+
+    if (ctx->u->state == NULL
+        || ctx->u->state->header_time == (ngx_msec_t) -1)
+    {
+        return;
+    }
+
+    status = ctx->u->headers_in.status_n;
+
+    if (status >= NGX_HTTP_BAD_REQUEST) {
+        ngx_http_hybrid_choice_failed(ctx, cand, status, 0);
+        return;
+    }
+
+    pair = ngx_http_hybrid_choice_pair(ctx, cand, 0);
+
+    if (pair) {
+        ngx_hybrid_pair_passed(pair);
+    }
+}
+
+
+/* blame: it may be the request itself that can't be answered */
+
+static void
+ngx_http_hybrid_choice_count(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_candidate_t *cand, ngx_uint_t blame)
+{
+    ngx_atomic_uint_t   who;
+    ngx_hybrid_pair_t  *pair;
+
+    if (ctx->endpoint->verb == NGX_HTTP_HYBRID_VERB_ADMIN) {
+        return;
+    }
+
+    pair = ngx_http_hybrid_choice_pair(ctx, cand, 1);
+
+    if (pair == NULL) {
+        return;
+    }
+
+    who = 0;
+
+    if (blame) {
+        who = ngx_murmur_hash2(ctx->client->name.data, ctx->client->name.len);
+        who = who ? who : 1;
+    }
+
+    if (ngx_hybrid_pair_failed(pair, who)) {
+        ngx_log_error(NGX_LOG_WARN, ctx->request->connection->log, 0,
+                      "backend \"%V\" fails for model \"%V\": it is not "
+                      "asked for it for %M s", &cand->backend->name,
+                      &ctx->model.brief,
+                      (ngx_hybrid_pair_open(pair, 0) + 999) / 1000);
+    }
+}
+
+
+void
+ngx_http_hybrid_choice_token(ngx_http_hybrid_ctx_t *ctx)
+{
+    ngx_hybrid_pair_t            *pair;
+    ngx_http_hybrid_candidate_t  *cand;
+
+    cand = &ctx->candidates[ctx->current];
+
+    pair = ngx_http_hybrid_choice_pair(ctx, cand, 1);
+
+    if (pair) {
+        ngx_hybrid_pair_token(pair,
+                   (uint64_t) (ngx_current_msec - ctx->u->start_time) * 1000);
+    }
+}
+
+
+void
+ngx_http_hybrid_choice_progress(ngx_http_hybrid_ctx_t *ctx)
+{
+    ngx_hybrid_health_t  *health;
+
+    health = ctx->candidates[ctx->current].backend->health;
+
+    /* others read the same line of cache */
+
+    if (ngx_current_msec - health->progress >= 1000) {
+        health->progress = ngx_current_msec;
+    }
+}
+
+
+void
+ngx_http_hybrid_choice_block(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_candidate_t *cand)
+{
+    if (ngx_hybrid_health_blocked(cand->backend->health)) {
+        return;
+    }
+
+    ngx_hybrid_health_block(cand->backend->health,
+                            NGX_HTTP_HYBRID_CHOICE_QUOTA);
+
+    ngx_log_error(NGX_LOG_WARN, ctx->request->connection->log, 0,
+                  "backend \"%V\" has no quota left: it is not asked for "
+                  "%d minutes", &cand->backend->name,
+                  NGX_HTTP_HYBRID_CHOICE_QUOTA / 60000);
+}
+
+
+static ngx_hybrid_pair_t *
+ngx_http_hybrid_choice_pair(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_candidate_t *cand, ngx_uint_t make)
+{
+    ngx_hybrid_shm_t  *shm;
+
+    shm = ctx->conf->shm;
+
+    if (ctx->model.brief.len == 0) {
+        return NULL;
+    }
+
+    return make ? ngx_hybrid_pair_make(shm->sh->pairs, &shm->shpool->mutex,
+                                       &cand->backend->name,
+                                       &ctx->model.brief)
+                : ngx_hybrid_pair_find(shm->sh->pairs, &cand->backend->name,
+                                       &ctx->model.brief);
+}
