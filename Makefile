@@ -15,7 +15,7 @@ SOURCES  := $(sort $(wildcard ngx_hybrid_module/*/*.[ch]))
 
 export BUILD NGX_SRC
 
-.PHONY: build help run test unit valgrind check sanitize bench install \
+.PHONY: build help run test unit valgrind check sanitize bench lab install \
         package clean FORCE
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
@@ -83,6 +83,11 @@ bench:  ## benchmarks
 	@t/bench/run
 	@t/bench/identity
 	@t/bench/timing
+
+lab:  ## paths and machines that fail, in network namespaces (root), or T
+	@tools/deps lab
+	@$(MAKE) build
+	@t/lab/run $(T)
 
 install: build  ## the module and hybrid_proxy.conf into nginx (DESTDIR)
 	install -D -m 644 $(MODULE) \

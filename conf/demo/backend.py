@@ -9,6 +9,7 @@ and makes up every answer. What is under /_mock/ is for tests: what was asked
 import argparse
 import asyncio
 import collections
+import ctypes
 import email
 import hashlib
 import http
@@ -45,6 +46,11 @@ FAULTS = {"status", "retry_after", "body", "headers", "delay_ms", "reset",
           "times", "all"}
 FAULT_TEXTS = {429: "too many requests", 503: "server busy, please try again."
                "  maximum pending requests exceeded"}
+
+
+# from asm-generic/socket.h; the filter is "return 0": nothing is taken
+SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27
+DROP_ALL = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0))
 
 
 class ClientGone(Exception):
@@ -272,6 +278,8 @@ class Backend:
         self.catalogue = Catalogue(filter(None, args.models.split(",")))
         self.requests = collections.deque(maxlen=KEPT_REQUESTS)
         self.behaviour = {}
+        self.server = None
+        self.writers = set()
         self.stats = dict.fromkeys(("requests", "active", "max_active",
                                     "aborted", "connections", "open"), 0)
         self.by_path = collections.Counter()
@@ -298,6 +306,7 @@ class Backend:
                 "DELETE": lambda connection: self.requests.clear()},
             "/_mock/behave": {"GET": lambda connection: self.behaviour,
                               "POST": self.behave},
+            "/_mock/deaf": {"POST": self.deaf},
             "/_mock/stats": {"GET": lambda connection: {
                 "name": args.name, **self.stats, "by_path": self.by_path}},
             **{path: {"POST": self.embed if "embed" in path else self.infer}
@@ -312,6 +321,7 @@ class Backend:
         self.stats["open"] += 1
         connection = Connection(reader, writer, self.stats["connections"],
                                 self.args.name)
+        self.writers.add(writer)
         try:
             while connection.open and await connection.read_request():
                 await self.answer(connection)
@@ -322,6 +332,7 @@ class Backend:
             pass
         finally:
             self.stats["open"] -= 1
+            self.writers.discard(writer)
             writer.close()
 
     async def answer(self, connection):
@@ -500,6 +511,25 @@ class Backend:
         self.behaviour = wanted
         return wanted
 
+    def deaf(self, connection):
+        """As if the path here had died silently: for a while all that comes
+        is dropped before TCP sees it, on all connections and new ones."""
+        seconds = json.loads(connection.request.body)["seconds"]
+        sockets = [*self.server.sockets,
+                   *(w.get_extra_info("socket") for w in self.writers
+                     if w is not connection.writer)]
+        for s in sockets:
+            s.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack(
+                "HP", 1, ctypes.addressof(DROP_ALL)))
+
+        def hear():
+            for s in sockets:
+                if s.fileno() >= 0:
+                    s.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+
+        asyncio.get_running_loop().call_later(seconds, hear)
+        return len(sockets)
+
     def next_fault(self, path):
         fault = self.behaviour
         if path not in INFERENCE | FORMS and not fault.get("all"):
@@ -578,6 +608,7 @@ async def main():
     server = await loop.create_server(
         protocol, host.strip("[]"), int(port), backlog=4096,
         ssl=tls_context(args) if args.tls_cert else None)
+    backend.server = server
     port = server.sockets[0].getsockname()[1]
     if args.port_file:
         with open(args.port_file + ".new", "w") as file:

@@ -224,10 +224,8 @@ struct ngx_http_hybrid_ctx_s {
     ngx_chain_t                       *bufs;
     off_t                              length;
 
-    /* connection tuning, around nginx's own chain writer */
-    ngx_output_chain_filter_pt         output_filter;
-    void                              *filter_ctx;
     ngx_http_upstream_t               *u;
+    ngx_event_t                        unheard;   /* what was sent, so far */
 
     /* a wait for credits, and before that for the client itself */
     ngx_queue_t                        waiter;
@@ -468,6 +466,10 @@ ngx_uint_t ngx_http_hybrid_attempt_retry(ngx_http_upstream_t *u,
     ngx_uint_t status);
 void ngx_http_hybrid_attempt_reason(ngx_http_hybrid_ctx_t *ctx,
     ngx_uint_t status, ngx_uint_t timedout);
+
+/* around nginx's own chain writer */
+ngx_int_t ngx_http_hybrid_socket_output(void *data, ngx_chain_t *in);
+void ngx_http_hybrid_socket_done(ngx_http_hybrid_ctx_t *ctx);
 
 char *ngx_http_hybrid_credential(ngx_conf_t *cf,
     ngx_http_hybrid_backend_t *backend);

@@ -46,4 +46,11 @@
 #endif
 
 
+/* how long ago a TCP connection's other side was heard */
+
+#if (NGX_LINUX && NGX_HAVE_TCP_INFO)
+#define NGX_HYBRID_TCP_ACKS  1
+#endif
+
+
 #endif /* _NGX_HYBRID_COMPAT_H_INCLUDED_ */

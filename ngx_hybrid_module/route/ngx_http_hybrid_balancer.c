@@ -15,7 +15,6 @@
 
 #include "ngx_http_hybrid_choice.h"
 #include "ngx_http_hybrid_certificate.h"
-#include <netinet/tcp.h>
 
 
 /* msec, in which a closed connection answers with a reset */
@@ -47,9 +46,6 @@ static ngx_int_t ngx_http_hybrid_balancer_set_session(
 static void ngx_http_hybrid_balancer_save_session(ngx_peer_connection_t *pc,
     void *data);
 #endif
-static ngx_int_t ngx_http_hybrid_balancer_output(void *data, ngx_chain_t *in);
-static void ngx_http_hybrid_balancer_tune(ngx_connection_t *c,
-    ngx_peer_connection_t *pc);
 
 
 ngx_int_t
@@ -156,8 +152,8 @@ ngx_http_hybrid_balancer_init_peer(ngx_http_request_t *r,
     ngx_http_hybrid_balancer_set_tries(&u->peer, ctx, 0);
 
     if (u->output.output_filter == ngx_chain_writer) {
-        u->output.output_filter = ngx_http_hybrid_balancer_output;
-        u->output.filter_ctx = u;
+        u->output.output_filter = ngx_http_hybrid_socket_output;
+        u->output.filter_ctx = ctx;
     }
 
     return NGX_OK;
@@ -502,6 +498,8 @@ ngx_http_hybrid_balancer_free(ngx_peer_connection_t *pc, void *data,
         cand->spent = ngx_http_hybrid_balancer_others(ctx);
     }
 
+    ngx_http_hybrid_socket_done(ctx);
+
     pc->tries = cand->tries;
 
     cand->free(pc, cand->data, state);
@@ -580,62 +578,3 @@ ngx_http_hybrid_balancer_save_session(ngx_peer_connection_t *pc, void *data)
 }
 
 #endif
-
-
-static ngx_int_t
-ngx_http_hybrid_balancer_output(void *data, ngx_chain_t *in)
-{
-    ngx_http_upstream_t  *u = data;
-
-    ngx_connection_t  *c;
-
-    c = u->peer.connection;
-
-    if (c->tcp_nodelay == NGX_TCP_NODELAY_UNSET) {
-        ngx_http_hybrid_balancer_tune(c, &u->peer);
-    }
-
-    return ngx_chain_writer(&u->writer, in);
-}
-
-
-/*
- * Once a connection.  A body that is written in pieces would wait for a
- * delayed acknowledgement, 40 ms; and a tunnel that died silently is noticed
- * after a minute instead of two hours.
- */
-
-static void
-ngx_http_hybrid_balancer_tune(ngx_connection_t *c, ngx_peer_connection_t *pc)
-{
-#if (NGX_HAVE_KEEPALIVE_TUNABLE)
-    int  idle = 30, interval = 10, count = 3;
-#endif
-
-    if (pc->sockaddr && pc->sockaddr->sa_family == AF_UNIX) {
-        c->tcp_nodelay = NGX_TCP_NODELAY_DISABLED;
-        return;
-    }
-
-    /* failures only cost what is tuned here */
-
-    if (ngx_tcp_nodelay(c) != NGX_OK) {
-        c->tcp_nodelay = NGX_TCP_NODELAY_DISABLED;
-        return;
-    }
-
-#if (NGX_HAVE_KEEPALIVE_TUNABLE)
-
-    if (!pc->so_keepalive) {
-        return;
-    }
-
-    (void) setsockopt(c->fd, IPPROTO_TCP, TCP_KEEPIDLE,
-                      (const void *) &idle, sizeof(int));
-    (void) setsockopt(c->fd, IPPROTO_TCP, TCP_KEEPINTVL,
-                      (const void *) &interval, sizeof(int));
-    (void) setsockopt(c->fd, IPPROTO_TCP, TCP_KEEPCNT,
-                      (const void *) &count, sizeof(int));
-
-#endif
-}

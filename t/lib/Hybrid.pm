@@ -34,6 +34,7 @@ package Hybrid;
 #             hash by lower-case name ("a, b" when it came twice)
 #   clear     forgets the requests and the behaviour
 #   behave    sets faults: $b->behave(status => 503, times => 1)
+#   deaf      $b->deaf(SECONDS): nothing reaches it, and nobody is told so
 #   stats     the counters; wait(sub { $_->{active} == 0 }) until they fit
 #   stop, start   the same port again
 #
@@ -349,6 +350,11 @@ sub closed_port {
     sub behave {
         my ($b, %fault) = @_;
         $b->control('POST', 'behave', \%fault);
+    }
+
+    sub deaf {
+        my ($b, $seconds) = @_;
+        $b->control('POST', 'deaf', { seconds => $seconds });
     }
 
     sub clear {
