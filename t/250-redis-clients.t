@@ -328,8 +328,8 @@ subtest 'what is no client' => sub {
         [ { token => $ok, models => '' } => qr/number of arguments/ ],
         [ { token => $ok, models => '*', include => '/etc/passwd' }
             => qr/unknown directive "include"/ ],
-        [ { token => $ok, models => '*', cert => 'san=x' }
-            => qr/not available for clients in redis/ ],
+        [ { token => $ok, models => '*', cert => 'subject=CN=x' }
+            => qr/"subject=" alone finds nobody/ ],
         [ { token => $ok, models => join ' ', ('a' x 100) x 800 }
             => qr/too large/ ],
         [ { token => $ok, models => '*', egress => 'all' }

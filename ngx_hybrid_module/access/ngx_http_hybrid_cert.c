@@ -11,12 +11,9 @@
  */
 
 
-#include "ngx_http_hybrid_cert.h"
+#include "ngx_http_hybrid_store_rule.h"
 
 #if (NGX_HTTP_SSL)
-
-#include <openssl/x509v3.h>
-
 
 struct ngx_http_hybrid_cert_peer_s {
     ngx_ssl_conn_t                *ssl;      /* whose certificate it is */
@@ -25,23 +22,15 @@ struct ngx_http_hybrid_cert_peer_s {
     ngx_http_hybrid_client_t      *client;
     unsigned                       ambiguous:1;
     u_char                         sha256[64];   /* hexadecimal */
+    ngx_http_hybrid_cert_facts_t   facts;
 };
-
-
-/* what is compared with the lines */
-
-typedef struct {
-    u_char                         sha256[EVP_MAX_MD_SIZE];
-    ngx_str_t                      subject;
-    GENERAL_NAMES                 *names;
-} ngx_http_hybrid_cert_facts_t;
 
 
 static ngx_uint_t ngx_http_hybrid_cert_verified(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, const char **why);
 static ngx_http_hybrid_cert_peer_t *ngx_http_hybrid_cert_peer(
     ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx, X509 *x509);
-static void ngx_http_hybrid_cert_mark(void *data);
+static void ngx_http_hybrid_cert_cleanup(void *data);
 static ngx_int_t ngx_http_hybrid_cert_read(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, X509 *x509, ngx_http_hybrid_cert_peer_t *peer);
 static ngx_int_t ngx_http_hybrid_cert_until(X509 *x509, time_t *until);
@@ -49,8 +38,6 @@ static ngx_int_t ngx_http_hybrid_cert_dn(X509 *x509, ngx_pool_t *pool,
     ngx_str_t *text);
 static void ngx_http_hybrid_cert_match(ngx_array_t *lines,
     ngx_http_hybrid_cert_facts_t *facts, ngx_http_hybrid_cert_peer_t *peer);
-static ngx_uint_t ngx_http_hybrid_cert_fits(ngx_http_hybrid_cert_t *cert,
-    ngx_http_hybrid_cert_facts_t *facts);
 static ngx_uint_t ngx_http_hybrid_cert_has_name(GENERAL_NAMES *names,
     ngx_http_hybrid_cert_condition_t *cond);
 static const char *ngx_http_hybrid_cert_resumed(ngx_ssl_conn_t *ssl,
@@ -152,7 +139,9 @@ ngx_int_t
 ngx_http_hybrid_cert_identify(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_cert_peer_t *peer)
 {
-    u_char  *p;
+    u_char                   *p;
+    ngx_int_t                 rc;
+    ngx_http_hybrid_found_t   found;
 
     p = ngx_pnalloc(r->pool, sizeof(peer->sha256));
     if (p == NULL) {
@@ -166,18 +155,35 @@ ngx_http_hybrid_cert_identify(ngx_http_request_t *r,
     ctx->credential.data = p;
     ctx->credential.len = sizeof(peer->sha256);
 
-    if (peer->ambiguous) {
+    ngx_memzero(&found, sizeof(ngx_http_hybrid_found_t));
+
+    if (peer->client) {
+        ngx_http_hybrid_client_hold(peer->client);
+        found.client = peer->client;
+
+    } else if (ctx->conf->clients_redis) {
+        rc = ngx_http_hybrid_store_cert(ctx, &peer->facts, &found);
+
+        if (rc != NGX_OK) {
+            return rc == NGX_AGAIN ? NGX_AGAIN
+                                   : ngx_http_hybrid_store_refuse(ctx);
+        }
+    }
+
+    if (peer->ambiguous || found.other) {
         ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
                       "certificate sha256=%V fits \"cert\" lines of several "
                       "clients, one is \"%V\"",
-                      &ctx->credential, &peer->client->name);
+                      &ctx->credential, &found.client->name);
+
+        ngx_http_hybrid_client_release(found.client);
 
         return ngx_http_hybrid_refuse(ctx, NGX_HTTP_FORBIDDEN,
                                       "client_ambiguous",
                                       "more than one client is meant");
     }
 
-    if (peer->client == NULL) {
+    if (found.client == NULL) {
         ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
                       "certificate sha256=%V fits no \"cert\" line of a "
                       "client", &ctx->credential);
@@ -187,9 +193,7 @@ ngx_http_hybrid_cert_identify(ngx_http_request_t *r,
                                       "this client is not known");
     }
 
-    ngx_http_hybrid_client_hold(peer->client);
-
-    ctx->client = peer->client;
+    ctx->client = found.client;
 
     return NGX_OK;
 }
@@ -213,7 +217,7 @@ ngx_http_hybrid_cert_peer(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
 
     for (cln = c->pool->cleanup; cln; cln = cln->next) {
 
-        if (cln->handler == ngx_http_hybrid_cert_mark) {
+        if (cln->handler == ngx_http_hybrid_cert_cleanup) {
             peer = cln->data;
 
             if (peer->ssl == c->ssl->connection) {
@@ -227,32 +231,34 @@ ngx_http_hybrid_cert_peer(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
         return NULL;
     }
 
+    cln = ngx_pool_cleanup_add(c->pool, 0);
+    if (cln == NULL) {
+        return NULL;
+    }
+
+    cln->handler = ngx_http_hybrid_cert_cleanup;
+    cln->data = peer;
+
     if (ngx_http_hybrid_cert_read(r, ctx, x509, peer) != NGX_OK) {
         ERR_clear_error();
         return NULL;
     }
 
     peer->fault = ngx_http_hybrid_cert_resumed(c->ssl->connection, x509);
-
-    cln = ngx_pool_cleanup_add(c->pool, 0);
-    if (cln == NULL) {
-        return NULL;
-    }
-
     peer->ssl = c->ssl->connection;
-
-    cln->handler = ngx_http_hybrid_cert_mark;
-    cln->data = peer;
 
     return peer;
 }
 
 
-/* there is nothing to clean up: it is how a connection's own data is found */
+/* it is also how a connection's own data is found */
 
 static void
-ngx_http_hybrid_cert_mark(void *data)
+ngx_http_hybrid_cert_cleanup(void *data)
 {
+    ngx_http_hybrid_cert_peer_t  *peer = data;
+
+    GENERAL_NAMES_free(peer->facts.names);
 }
 
 
@@ -260,32 +266,39 @@ static ngx_int_t
 ngx_http_hybrid_cert_read(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
     X509 *x509, ngx_http_hybrid_cert_peer_t *peer)
 {
-    unsigned int                  len;
-    ngx_http_hybrid_cert_facts_t  facts;
+    unsigned int                   len;
+    ngx_http_hybrid_cert_facts_t  *facts;
 
-    ngx_memzero(&facts, sizeof(ngx_http_hybrid_cert_facts_t));
+    facts = &peer->facts;
 
-    if (X509_digest(x509, ctx->conf->sha256, facts.sha256, &len) != 1
+    if (X509_digest(x509, ctx->conf->sha256, facts->sha256, &len) != 1
         || len != 32
         || ngx_http_hybrid_cert_until(x509, &peer->until) != NGX_OK
-        || ngx_http_hybrid_cert_dn(x509, r->pool, &facts.subject) != NGX_OK)
+        || ngx_http_hybrid_cert_dn(x509, r->connection->pool,
+                                   &facts->subject)
+           != NGX_OK)
     {
         ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
                       "client certificate can't be read");
         return NGX_ERROR;
     }
 
-    (void) ngx_hex_dump(peer->sha256, facts.sha256, len);
+    (void) ngx_hex_dump(peer->sha256, facts->sha256, len);
 
     /* also NULL when there are two of it, or when it is malformed */
 
-    facts.names = X509_get_ext_d2i(x509, NID_subject_alt_name, NULL, NULL);
+    facts->names = X509_get_ext_d2i(x509, NID_subject_alt_name, NULL, NULL);
 
     ERR_clear_error();
 
-    ngx_http_hybrid_cert_match(&ctx->conf->identities.certs, &facts, peer);
+    ngx_http_hybrid_cert_match(&ctx->conf->identities.certs, facts, peer);
 
-    GENERAL_NAMES_free(facts.names);
+    if (peer->client || !ctx->conf->clients_redis) {
+        GENERAL_NAMES_free(facts->names);
+        facts->names = NULL;
+    }
+
+    /* else they are needed with every request: clients in Redis change */
 
     return NGX_OK;
 }
@@ -370,7 +383,7 @@ ngx_http_hybrid_cert_match(ngx_array_t *lines,
 }
 
 
-static ngx_uint_t
+ngx_uint_t
 ngx_http_hybrid_cert_fits(ngx_http_hybrid_cert_t *cert,
     ngx_http_hybrid_cert_facts_t *facts)
 {

@@ -12,6 +12,10 @@
 
 #include "ngx_http_hybrid_module.h"
 
+#if (NGX_HTTP_SSL)
+#include <openssl/x509v3.h>
+#endif
+
 
 typedef enum {
     ngx_http_hybrid_cert_sha256 = 0,  /* 32 bytes, of the DER */
@@ -49,6 +53,22 @@ ngx_http_hybrid_cert_peer_t *ngx_http_hybrid_cert_presented(
     ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx, const char **why);
 ngx_int_t ngx_http_hybrid_cert_identify(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_cert_peer_t *peer);
+
+#if (NGX_HTTP_SSL)
+
+/* what is compared with the lines */
+
+typedef struct {
+    u_char                         sha256[EVP_MAX_MD_SIZE];
+    ngx_str_t                      subject;
+    GENERAL_NAMES                 *names;
+} ngx_http_hybrid_cert_facts_t;
+
+
+ngx_uint_t ngx_http_hybrid_cert_fits(ngx_http_hybrid_cert_t *cert,
+    ngx_http_hybrid_cert_facts_t *facts);
+
+#endif
 
 /* core/ngx_http_hybrid_conf_cert.c */
 

@@ -4,11 +4,13 @@
  *
  * A JWT as a credential.  One that was verified is remembered by its digest,
  * so that the same token costs one hash from then on; what is remembered
- * ends with the token and with the key set that it was verified by.
+ * ends with the token, with the key set that it was verified by, and, of a
+ * client in Redis, with the next change there.
  */
 
 
 #include "ngx_http_hybrid_jwt.h"
+#include "ngx_http_hybrid_store_rule.h"
 #include "ngx_hybrid_jws.h"
 
 
@@ -31,7 +33,7 @@ struct ngx_http_hybrid_jwt_entry_s {
     ngx_http_hybrid_jwt_header_t  *header;
     ngx_http_hybrid_issuer_t      *issuer;
     ngx_uint_t                     generation; /* of the issuer's keys */
-    ngx_http_hybrid_client_t      *client;
+    ngx_http_hybrid_client_t      *client;     /* held */
     time_t                         from;
     time_t                         until;
 
@@ -59,6 +61,8 @@ static ngx_http_hybrid_jwt_entry_t *ngx_http_hybrid_jwt_find(
     ngx_http_hybrid_jwt_t *jwt, u_char *digest);
 static ngx_http_hybrid_jwt_entry_t **ngx_http_hybrid_jwt_bucket(
     ngx_http_hybrid_jwt_t *jwt, u_char *digest);
+static ngx_uint_t ngx_http_hybrid_jwt_current(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_jwt_entry_t *entry);
 static void ngx_http_hybrid_jwt_unlink(ngx_http_hybrid_jwt_t *jwt,
     ngx_http_hybrid_jwt_entry_t *entry);
 static void ngx_http_hybrid_jwt_remember(ngx_http_hybrid_jwt_t *jwt,
@@ -72,7 +76,10 @@ static ngx_int_t ngx_http_hybrid_jwt_first(ngx_http_request_t *r,
     ngx_http_hybrid_jwt_header_t *header, u_char *digest);
 static ngx_int_t ngx_http_hybrid_jwt_claims(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_issuer_t *issuer,
-    ngx_http_hybrid_client_t **client);
+    ngx_http_hybrid_found_t *found);
+static ngx_int_t ngx_http_hybrid_jwt_owner(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_issuer_t *issuer,
+    ngx_http_hybrid_found_t *found);
 static ngx_http_hybrid_issuer_t *ngx_http_hybrid_jwt_issuer(
     ngx_http_hybrid_jwt_header_t *header, ngx_str_t *iss);
 static const char *ngx_http_hybrid_jwt_signature(
@@ -124,9 +131,8 @@ ngx_http_hybrid_jwt_verify(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
     ngx_http_hybrid_issuer_follow(entry->issuer, hmcf->shm,
                                   r->connection->log);
 
-    if (entry->generation != entry->issuer->generation
-        || entry->from > ngx_time() || entry->until <= ngx_time())
-    {
+    if (!ngx_http_hybrid_jwt_current(ctx, entry)) {
+
         /* why it is refused, if it is, is found there */
 
         ngx_http_hybrid_jwt_unlink(hmcf->jwt, entry);
@@ -167,6 +173,19 @@ ngx_http_hybrid_jwt_bucket(ngx_http_hybrid_jwt_t *jwt, u_char *digest)
 }
 
 
+static ngx_uint_t
+ngx_http_hybrid_jwt_current(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_jwt_entry_t *entry)
+{
+    return entry->generation == entry->issuer->generation
+           && entry->from <= ngx_time()
+           && entry->until > ngx_time()
+           && (entry->client->pool == NULL
+               || ngx_http_hybrid_store_fresh(ctx->conf->store,
+                                              entry->client));
+}
+
+
 static void
 ngx_http_hybrid_jwt_unlink(ngx_http_hybrid_jwt_t *jwt,
     ngx_http_hybrid_jwt_entry_t *entry)
@@ -181,6 +200,11 @@ ngx_http_hybrid_jwt_unlink(ngx_http_hybrid_jwt_t *jwt,
 
     if (*place) {
         *place = entry->next;
+    }
+
+    if (entry->client) {
+        ngx_http_hybrid_client_release(entry->client);
+        entry->client = NULL;
     }
 
     /* the next one to be used */
@@ -224,6 +248,8 @@ ngx_http_hybrid_jwt_remember(ngx_http_hybrid_jwt_t *jwt, u_char *digest,
     entry->issuer = issuer;
     entry->generation = issuer->generation;
     entry->client = client;
+    ngx_http_hybrid_client_hold(client);
+
     entry->from = claims->from;
     entry->until = claims->until;
 
@@ -284,8 +310,8 @@ ngx_http_hybrid_jwt_first(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
     ngx_hybrid_jws_t          *jws;
     ngx_hybrid_claims_t       *claims;
     ngx_http_hybrid_jwt_t     *jwt;
+    ngx_http_hybrid_found_t    found;
     ngx_http_hybrid_issuer_t  *issuer;
-    ngx_http_hybrid_client_t  *client;
 
     jwt = ctx->conf->jwt;
     jws = &jwt->jws;
@@ -325,16 +351,22 @@ ngx_http_hybrid_jwt_first(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
 
     /* from here on it is the issuer who speaks */
 
-    client = NULL;
-    rc = ngx_http_hybrid_jwt_claims(r, ctx, issuer, &client);
+    ngx_memzero(&found, sizeof(ngx_http_hybrid_found_t));
+
+    rc = ngx_http_hybrid_jwt_claims(r, ctx, issuer, &found);
 
     if (rc == NGX_OK) {
-        rc = ngx_http_hybrid_jwt_accept(r, ctx, issuer, client,
+        rc = ngx_http_hybrid_jwt_accept(r, ctx, issuer, found.client,
                                         &claims->subject, &claims->jti);
     }
 
-    if (rc == NGX_OK) {
-        ngx_http_hybrid_jwt_remember(jwt, digest, header, issuer, client);
+    if (rc == NGX_OK && !found.stale) {
+        ngx_http_hybrid_jwt_remember(jwt, digest, header, issuer,
+                                     found.client);
+    }
+
+    if (found.client) {
+        ngx_http_hybrid_client_release(found.client);
     }
 
     ngx_hybrid_claims_done(claims);
@@ -417,12 +449,11 @@ ngx_http_hybrid_jwt_signature(ngx_http_hybrid_issuer_t *issuer,
 
 static ngx_int_t
 ngx_http_hybrid_jwt_claims(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
-    ngx_http_hybrid_issuer_t *issuer, ngx_http_hybrid_client_t **client)
+    ngx_http_hybrid_issuer_t *issuer, ngx_http_hybrid_found_t *found)
 {
     const char                 *why;
     ngx_hybrid_jws_t           *jws;
     ngx_hybrid_claims_t        *claims;
-    ngx_http_hybrid_client_t   *other;
     ngx_hybrid_claims_rules_t   rules;
 
     jws = &ctx->conf->jwt->jws;
@@ -450,9 +481,33 @@ ngx_http_hybrid_jwt_claims(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
         return ngx_http_hybrid_jwt_refuse(r, ctx, issuer, why);
     }
 
-    *client = ngx_http_hybrid_jwt_client(issuer, claims, &other);
+    return ngx_http_hybrid_jwt_owner(r, ctx, issuer, found);
+}
 
-    if (*client == NULL) {
+
+/* a client of the files wins; only when there is none Redis is looked at */
+
+static ngx_int_t
+ngx_http_hybrid_jwt_owner(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_issuer_t *issuer, ngx_http_hybrid_found_t *found)
+{
+    ngx_int_t             rc;
+    ngx_hybrid_claims_t  *claims;
+
+    claims = &ctx->conf->jwt->claims;
+
+    found->client = ngx_http_hybrid_jwt_client(issuer, claims, &found->other);
+
+    if (found->client == NULL && ctx->conf->clients_redis) {
+        rc = ngx_http_hybrid_store_jwt(ctx, issuer, claims, found);
+
+        if (rc != NGX_OK) {
+            return rc == NGX_AGAIN ? NGX_AGAIN
+                                   : ngx_http_hybrid_store_refuse(ctx);
+        }
+    }
+
+    if (found->client == NULL) {
         ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
                       "JWT of issuer \"%V\" for \"%V\" fits no client",
                       &issuer->name, &claims->subject);
@@ -462,11 +517,11 @@ ngx_http_hybrid_jwt_claims(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
                                       "no client is known by this token");
     }
 
-    if (other) {
+    if (found->other) {
         ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
                       "JWT of issuer \"%V\" for \"%V\" fits client \"%V\" "
                       "and client \"%V\"", &issuer->name, &claims->subject,
-                      &(*client)->name, &other->name);
+                      &found->client->name, &found->other->name);
 
         return ngx_http_hybrid_refuse(ctx, NGX_HTTP_FORBIDDEN,
                                       "client_ambiguous",
@@ -588,9 +643,9 @@ ngx_http_hybrid_jwt_init_worker(ngx_http_hybrid_main_conf_t *hmcf,
         return NGX_ERROR;
     }
 
-    jwt->entries = ngx_palloc(cycle->pool,
-                              NGX_HTTP_HYBRID_JWT_ENTRIES
-                              * sizeof(ngx_http_hybrid_jwt_entry_t));
+    jwt->entries = ngx_pcalloc(cycle->pool,
+                               NGX_HTTP_HYBRID_JWT_ENTRIES
+                               * sizeof(ngx_http_hybrid_jwt_entry_t));
     if (jwt->entries == NULL) {
         return NGX_ERROR;
     }
@@ -600,4 +655,28 @@ ngx_http_hybrid_jwt_init_worker(ngx_http_hybrid_main_conf_t *hmcf,
     hmcf->jwt = jwt;
 
     return NGX_OK;
+}
+
+
+/* clients from Redis are not in the pool of the cycle */
+
+void
+ngx_http_hybrid_jwt_exit_worker(ngx_http_hybrid_main_conf_t *hmcf)
+{
+    ngx_uint_t              i;
+    ngx_http_hybrid_jwt_t  *jwt;
+
+    jwt = hmcf->jwt;
+
+    if (jwt == NULL) {
+        return;
+    }
+
+    for (i = 0; i < jwt->used; i++) {
+        if (jwt->entries[i].client) {
+            ngx_http_hybrid_client_release(jwt->entries[i].client);
+        }
+    }
+
+    hmcf->jwt = NULL;
 }

@@ -23,6 +23,7 @@
 /* msec */
 #define NGX_HTTP_HYBRID_STORE_SERVES  1000   /* what was changed */
 #define NGX_HTTP_HYBRID_STORE_NOBODY  1000
+#define NGX_HTTP_HYBRID_STORE_LONG_AGO  0x3fffffff
 #define NGX_HTTP_HYBRID_STORE_REPEAT  60000  /* of an error in the log */
 
 
@@ -173,9 +174,21 @@ ngx_int_t
 ngx_http_hybrid_store_token(ngx_http_hybrid_ctx_t *ctx, ngx_str_t *id,
     ngx_http_hybrid_client_t **client)
 {
-    u_char                          buf[NGX_HTTP_HYBRID_STORE_IDENTITY];
+    u_char     buf[sizeof("token:") + NGX_HTTP_HYBRID_NAME_MAX];
+    ngx_str_t  identity;
+
+    identity.data = buf;
+    identity.len = ngx_snprintf(buf, sizeof(buf), "token:%V", id) - buf;
+
+    return ngx_http_hybrid_store_find(ctx, &identity, client);
+}
+
+
+ngx_int_t
+ngx_http_hybrid_store_find(ngx_http_hybrid_ctx_t *ctx, ngx_str_t *identity,
+    ngx_http_hybrid_client_t **client)
+{
     ngx_int_t                       rc;
-    ngx_str_t                       identity;
     ngx_http_hybrid_store_t        *store;
     ngx_http_hybrid_store_entry_t  *entry;
 
@@ -185,16 +198,13 @@ ngx_http_hybrid_store_token(ngx_http_hybrid_ctx_t *ctx, ngx_str_t *id,
         return NGX_BUSY;
     }
 
-    identity.data = buf;
-    identity.len = ngx_snprintf(buf, sizeof(buf), "token:%V", id) - buf;
-
-    rc = ngx_http_hybrid_store_has(store, &identity);
+    rc = ngx_http_hybrid_store_has(store, identity);
 
     if (rc != NGX_OK) {
         return rc == NGX_DECLINED ? NGX_DECLINED : NGX_BUSY;
     }
 
-    entry = ngx_http_hybrid_store_entry(store, &identity);
+    entry = ngx_http_hybrid_store_entry(store, identity);
     if (entry == NULL) {
         return NGX_BUSY;
     }
@@ -205,9 +215,10 @@ ngx_http_hybrid_store_token(ngx_http_hybrid_ctx_t *ctx, ngx_str_t *id,
         return entry->rc;
     }
 
-    if (ctx->asked) {
-
-        /* has waited once: what there is */
+    if (ctx->asked
+        && (ngx_msec_int_t) (entry->answered - ctx->start) >= 0)
+    {
+        /* has waited for it once: what there is */
 
         return entry->client ? NGX_OK : entry->rc;
     }
@@ -269,6 +280,7 @@ ngx_http_hybrid_store_entry(ngx_http_hybrid_store_t *store,
 
     entry->store = store;
     entry->rc = NGX_BUSY;
+    entry->answered = ngx_current_msec - NGX_HTTP_HYBRID_STORE_LONG_AGO;
 
     ngx_queue_init(&entry->waiters);
 
@@ -495,6 +507,8 @@ ngx_http_hybrid_store_take(ngx_http_hybrid_store_entry_t *entry,
         ngx_http_hybrid_store_invalid(entry, &error);
         return;
     }
+
+    client->generation = entry->asked;
 
     entry->client = client;
     entry->rc = NGX_OK;

@@ -7,9 +7,15 @@
  *     <prefix>client:{NAME}   hash, the statements of the block: a field's
  *                             value is the arguments of one, and of further
  *                             ones of the same name on further lines
- *     <prefix>identities      hash, "token:<id>" is the name of the client;
+ *     <prefix>identities      hash, an identity is the name of the client:
+ *                             "token:<id>", "jwt:<issuer>:<claim>=<value>",
+ *                             "cert:sha256=<hex>", "cert:san=dns:<name>",
+ *                             "cert:san=uri:...", "cert:san=email:...";
  *                             ".epoch" (of the first write), ".seq" and
  *                             ".version" (of the last one) tell of changes
+ *
+ * A "jwt" line is found by its first condition, a "cert" line by one that is
+ * no subject; whether all of it holds is seen when the client is there.
  *
  * One worker of a gateway reads the identities when they have changed, and
  * publishes a set of their hashes: whoever is not in there never reaches
@@ -28,8 +34,8 @@
 #define NGX_HTTP_HYBRID_STORE_CLIENTS   2048      /* kept by a worker */
 #define NGX_HTTP_HYBRID_STORE_MAX       1000000   /* identities */
 
-/* "token:" and the id */
-#define NGX_HTTP_HYBRID_STORE_IDENTITY  (6 + NGX_HTTP_HYBRID_NAME_MAX)
+/* the longest identity; a longer one is nobody's */
+#define NGX_HTTP_HYBRID_STORE_IDENTITY  512
 
 #define NGX_HTTP_HYBRID_STORE_WORD      64
 
@@ -93,11 +99,22 @@ struct ngx_http_hybrid_store_s {
 };
 
 
+/*
+ * NGX_OK: the client is held by its entry; NGX_DECLINED: nobody has this
+ * identity; NGX_AGAIN: ctx waits and will be resumed; NGX_BUSY: not known now
+ */
+ngx_int_t ngx_http_hybrid_store_find(ngx_http_hybrid_ctx_t *ctx,
+    ngx_str_t *identity, ngx_http_hybrid_client_t **client);
+
 /* access/ngx_http_hybrid_store_index.c */
 
 /* NGX_OK: it is there, NGX_DECLINED: it isn't; NGX_ERROR: nobody knows yet */
 ngx_int_t ngx_http_hybrid_store_has(ngx_http_hybrid_store_t *store,
     ngx_str_t *identity);
+
+/* nothing has changed since the client was asked for */
+ngx_uint_t ngx_http_hybrid_store_fresh(ngx_http_hybrid_store_t *store,
+    ngx_http_hybrid_client_t *client);
 void ngx_http_hybrid_store_poll(ngx_http_hybrid_store_t *store,
     ngx_cycle_t *cycle);
 void ngx_http_hybrid_store_end(ngx_http_hybrid_store_t *store);

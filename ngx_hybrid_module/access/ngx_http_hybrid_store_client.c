@@ -7,7 +7,7 @@
  */
 
 
-#include "ngx_http_hybrid_store.h"
+#include "ngx_http_hybrid_store_rule.h"
 #include "ngx_http_hybrid_conf.h"
 
 
@@ -131,6 +131,7 @@ ngx_http_hybrid_store_parse(ngx_http_hybrid_store_t *store, ngx_str_t *name,
         || ngx_http_hybrid_store_fields(ps, reply) != NGX_OK
         || ngx_http_hybrid_client_complete(&ps->conf, ps->client)
            != NGX_CONF_OK
+        || ngx_http_hybrid_store_rules(store, identities, error) != NGX_OK
         || ngx_http_hybrid_store_limits(store, ps->client, pool, error)
            != NGX_OK)
     {
@@ -323,14 +324,6 @@ ngx_http_hybrid_store_line(ngx_http_hybrid_store_parse_t *ps,
 {
     u_char     *p;
     ngx_str_t   line;
-
-    if ((field->len == 3 && ngx_memcmp(field->data, "jwt", 3) == 0)
-        || (field->len == 4 && ngx_memcmp(field->data, "cert", 4) == 0))
-    {
-        ngx_http_hybrid_store_error(ps->error, "\"jwt\" and \"cert\" are not "
-                                    "available for clients in redis");
-        return NGX_ERROR;
-    }
 
     line.data = start;
     line.len = end - start;

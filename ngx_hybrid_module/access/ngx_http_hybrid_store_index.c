@@ -23,7 +23,7 @@
 #define NGX_HTTP_HYBRID_STORE_LOOK   250
 #define NGX_HTTP_HYBRID_STORE_LATE   2000
 
-#define NGX_HTTP_HYBRID_STORE_MAGIC  0x6879627269630001ULL
+#define NGX_HTTP_HYBRID_STORE_MAGIC  0x6879627269630002ULL
 
 
 static ngx_int_t ngx_http_hybrid_store_refresh(ngx_http_hybrid_store_t *store);
@@ -57,6 +57,16 @@ ngx_http_hybrid_store_has(ngx_http_hybrid_store_t *store, ngx_str_t *identity)
     return ngx_http_hybrid_store_slot(store->slots, store->index.nslots, hash,
                                       &slot)
            ? NGX_OK : NGX_DECLINED;
+}
+
+
+ngx_uint_t
+ngx_http_hybrid_store_fresh(ngx_http_hybrid_store_t *store,
+    ngx_http_hybrid_client_t *client)
+{
+    return store
+           && ngx_http_hybrid_store_refresh(store) == NGX_OK
+           && client->generation == store->generation;
 }
 
 

@@ -20,6 +20,8 @@ static void ngx_http_hybrid_store_step(ngx_http_hybrid_store_t *store,
 static void ngx_http_hybrid_store_some(void *data, redisReply *reply);
 static ngx_int_t ngx_http_hybrid_store_add(ngx_http_hybrid_store_t *store,
     redisReply *field, redisReply *value);
+static ngx_uint_t ngx_http_hybrid_store_free(ngx_http_hybrid_store_t *store,
+    ngx_str_t *identity, ngx_str_t *name);
 static void ngx_http_hybrid_store_publish(ngx_http_hybrid_store_t *store);
 
 
@@ -164,44 +166,25 @@ ngx_http_hybrid_store_add(ngx_http_hybrid_store_t *store, redisReply *field,
 {
     u_char                         *slot;
     uint64_t                        hash;
-    ngx_str_t                       identity, id, name;
-    ngx_http_hybrid_token_t        *token;
+    ngx_str_t                       identity, name;
     ngx_http_hybrid_store_index_t  *scan;
 
-    if (field->type != REDIS_REPLY_STRING || value->type != REDIS_REPLY_STRING
-        || field->len < 6 || ngx_memcmp(field->str, "token:", 6) != 0)
+    if (field->type != REDIS_REPLY_STRING
+        || value->type != REDIS_REPLY_STRING)
     {
         return NGX_OK;
     }
 
     identity.data = (u_char *) field->str;
     identity.len = field->len;
-    id.data = identity.data + 6;
-    id.len = identity.len - 6;
     name.data = (u_char *) value->str;
     name.len = value->len;
 
-    if (!ngx_http_hybrid_conf_name_ok(&id)
+    if (identity.len > NGX_HTTP_HYBRID_STORE_IDENTITY
         || !ngx_http_hybrid_conf_name_ok(&name)
-        || ngx_http_hybrid_store_clash(store, &name))
+        || ngx_http_hybrid_store_clash(store, &name)
+        || !ngx_http_hybrid_store_free(store, &identity, &name))
     {
-        return NGX_OK;
-    }
-
-    token = (ngx_http_hybrid_token_t *)
-                ngx_str_rbtree_lookup(&store->conf->identities.tokens, &id,
-                                      ngx_murmur_hash2(id.data, id.len));
-
-    if (token) {
-        if (ngx_atomic_cmp_set(&token->client->shared->clash_token, 0, 1)) {
-            ngx_log_error(NGX_LOG_WARN, store->timer.log, 0,
-                          "token id \"%V\" of client \"%V\" in redis is not "
-                          "used: hybrid_client \"%V\" in %s:%ui has it", &id,
-                          &name, &token->client->name,
-                          token->client->place.file,
-                          token->client->place.line);
-        }
-
         return NGX_OK;
     }
 
@@ -228,6 +211,52 @@ ngx_http_hybrid_store_add(ngx_http_hybrid_store_t *store, redisReply *field,
     scan->n++;
 
     return NGX_OK;
+}
+
+
+/* an identity, and none that a client of the files has */
+
+static ngx_uint_t
+ngx_http_hybrid_store_free(ngx_http_hybrid_store_t *store,
+    ngx_str_t *identity, ngx_str_t *name)
+{
+    ngx_str_t                 id;
+    ngx_http_hybrid_token_t  *token;
+
+    if (identity->len <= 6 || ngx_memcmp(identity->data, "token:", 6) != 0) {
+
+        /* a "jwt" or "cert" line of the files is looked at first */
+
+        return (identity->len > 4
+                && ngx_memcmp(identity->data, "jwt:", 4) == 0)
+               || (identity->len > 5
+                   && ngx_memcmp(identity->data, "cert:", 5) == 0);
+    }
+
+    id.data = identity->data + 6;
+    id.len = identity->len - 6;
+
+    if (!ngx_http_hybrid_conf_name_ok(&id)) {
+        return 0;
+    }
+
+    token = (ngx_http_hybrid_token_t *)
+                ngx_str_rbtree_lookup(&store->conf->identities.tokens, &id,
+                                      ngx_murmur_hash2(id.data, id.len));
+
+    if (token == NULL) {
+        return 1;
+    }
+
+    if (ngx_atomic_cmp_set(&token->client->shared->clash_token, 0, 1)) {
+        ngx_log_error(NGX_LOG_WARN, store->timer.log, 0,
+                      "token id \"%V\" of client \"%V\" in redis is not "
+                      "used: hybrid_client \"%V\" in %s:%ui has it", &id,
+                      name, &token->client->name, token->client->place.file,
+                      token->client->place.line);
+    }
+
+    return 0;
 }
 
 

@@ -6,7 +6,7 @@
  */
 
 
-#include "ngx_http_hybrid_module.h"
+#include "ngx_http_hybrid_store_rule.h"
 #include <openssl/crypto.h>
 
 
@@ -101,12 +101,9 @@ static ngx_int_t
 ngx_http_hybrid_token_remote(ngx_http_hybrid_ctx_t *ctx, ngx_str_t *id,
     uint32_t hash, ngx_http_hybrid_token_t **token)
 {
-    ngx_int_t                  rc;
     ngx_http_hybrid_client_t  *client;
 
-    rc = ngx_http_hybrid_store_token(ctx, id, &client);
-
-    switch (rc) {
+    switch (ngx_http_hybrid_store_token(ctx, id, &client)) {
 
     case NGX_OK:
 
@@ -124,10 +121,6 @@ ngx_http_hybrid_token_remote(ngx_http_hybrid_ctx_t *ctx, ngx_str_t *id,
         return NGX_AGAIN;
 
     default: /* NGX_BUSY */
-        rc = ngx_http_hybrid_refuse(ctx, NGX_HTTP_SERVICE_UNAVAILABLE,
-                                    "client_unavailable",
-                                    "clients can't be checked at the moment");
-        ctx->retry_after = 1;
-        return rc;
+        return ngx_http_hybrid_store_refuse(ctx);
     }
 }

@@ -578,6 +578,33 @@ ngx_hybrid_claims_has(ngx_hybrid_claims_t *claims, ngx_uint_t n,
 }
 
 
+ngx_uint_t
+ngx_hybrid_claims_member(ngx_hybrid_claims_t *claims, ngx_uint_t n,
+    ngx_uint_t k, ngx_str_t *value)
+{
+    json_t              *item;
+    ngx_hybrid_claim_t  *claim;
+
+    claim = &claims->values[n];
+
+    if (claim->list == NULL) {
+        *value = claim->text;
+        return k == 0 && value->data;
+    }
+
+    if (k >= json_array_size(claim->list)) {
+        return 0;
+    }
+
+    item = json_array_get(claim->list, k);
+
+    value->data = (u_char *) json_string_value(item);
+    value->len = json_string_length(item);
+
+    return 1;
+}
+
+
 void
 ngx_hybrid_claims_done(ngx_hybrid_claims_t *claims)
 {

@@ -80,6 +80,10 @@ const char *ngx_hybrid_claims_load(ngx_hybrid_claims_t *claims,
 void ngx_hybrid_claims_done(ngx_hybrid_claims_t *claims);
 
 
+/* the k-th string of a claim, from 0; 0: there are no more */
+ngx_uint_t ngx_hybrid_claims_member(ngx_hybrid_claims_t *claims, ngx_uint_t n,
+    ngx_uint_t k, ngx_str_t *value);
+
 /* the claim is this string, or a list of strings with it */
 ngx_uint_t ngx_hybrid_claims_has(ngx_hybrid_claims_t *claims, ngx_uint_t n,
     ngx_str_t *value);

@@ -21,6 +21,7 @@ static char *ngx_http_hybrid_jwt_rule(ngx_conf_t *cf,
 static char *ngx_http_hybrid_jwt_claim(ngx_conf_t *cf,
     ngx_http_hybrid_issuer_t *issuer, ngx_http_hybrid_jwt_rule_t *rule,
     ngx_http_hybrid_jwt_term_t *term);
+static char *ngx_http_hybrid_jwt_usual(ngx_http_hybrid_main_conf_t *hmcf);
 static ngx_uint_t ngx_http_hybrid_jwt_same(ngx_http_hybrid_jwt_rule_t *one,
     ngx_http_hybrid_jwt_rule_t *two);
 static ngx_uint_t ngx_http_hybrid_jwt_has(ngx_http_hybrid_jwt_rule_t *rule,
@@ -156,6 +157,12 @@ ngx_http_hybrid_jwt_init(ngx_conf_t *cf, ngx_http_hybrid_main_conf_t *hmcf)
         if (ngx_http_hybrid_jwt_rule(cf, hmcf, rules[i]) != NGX_CONF_OK) {
             return NGX_ERROR;
         }
+    }
+
+    if (hmcf->clients_redis
+        && ngx_http_hybrid_jwt_usual(hmcf) != NGX_CONF_OK)
+    {
+        return NGX_ERROR;
     }
 
     if (ngx_http_hybrid_jwt_headers(cf, hmcf) != NGX_CONF_OK) {
@@ -364,6 +371,52 @@ ngx_http_hybrid_jwt_claim(ngx_conf_t *cf, ngx_http_hybrid_issuer_t *issuer,
 
     *names = term->name;
     term->claim = i;
+
+    return NGX_CONF_OK;
+}
+
+
+/* claims that clients in Redis may ask for, besides those of the files */
+
+static char *
+ngx_http_hybrid_jwt_usual(ngx_http_hybrid_main_conf_t *hmcf)
+{
+    ngx_str_t                  *name, *names;
+    ngx_uint_t                  i, j;
+    ngx_http_hybrid_issuer_t  **issuers;
+
+    static ngx_str_t  usual[] = {
+        ngx_string("sub"),
+        ngx_string("email"),
+        ngx_string("common_name"),
+        ngx_null_string
+    };
+
+    issuers = hmcf->issuers.elts;
+
+    for (i = 0; i < hmcf->issuers.nelts; i++) {
+
+        for (name = usual; name->len; name++) {
+            names = issuers[i]->claims.elts;
+
+            for (j = 0; j < issuers[i]->claims.nelts; j++) {
+                if (ngx_http_hybrid_jwt_equal(&names[j], name)) {
+                    break;
+                }
+            }
+
+            if (j < issuers[i]->claims.nelts || j == NGX_HYBRID_CLAIMS_MAX) {
+                continue;
+            }
+
+            names = ngx_array_push(&issuers[i]->claims);
+            if (names == NULL) {
+                return NGX_CONF_ERROR;
+            }
+
+            *names = *name;
+        }
+    }
 
     return NGX_CONF_OK;
 }

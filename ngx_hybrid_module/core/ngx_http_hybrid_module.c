@@ -648,6 +648,8 @@ ngx_http_hybrid_exit_process(ngx_cycle_t *cycle)
         ngx_http_hybrid_store_exit_worker(hmcf);
     }
 
+    ngx_http_hybrid_jwt_exit_worker(hmcf);
+
     ngx_http_hybrid_revoke_exit_worker(hmcf);
     ngx_hybrid_getters_stop(&hmcf->getters);
     ngx_http_hybrid_gce_exit(hmcf);

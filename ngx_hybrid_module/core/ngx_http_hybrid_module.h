@@ -373,6 +373,7 @@ ngx_int_t ngx_http_hybrid_jwt_init(ngx_conf_t *cf,
     ngx_http_hybrid_main_conf_t *hmcf);
 ngx_int_t ngx_http_hybrid_jwt_init_worker(ngx_http_hybrid_main_conf_t *hmcf,
     ngx_cycle_t *cycle);
+void ngx_http_hybrid_jwt_exit_worker(ngx_http_hybrid_main_conf_t *hmcf);
 
 /*
  * The client in Redis that has a token of this id.  NGX_DECLINED: nobody

@@ -127,6 +127,7 @@ typedef struct {
 
     /* of one from Redis, which goes with its last user; else NULL */
     ngx_pool_t                    *pool;
+    ngx_atomic_uint_t              generation;  /* of the index, then */
     ngx_uint_t                     users;
 } ngx_http_hybrid_client_t;
 
