@@ -120,7 +120,7 @@ ngx_hybrid_health_start(ngx_hybrid_shm_t *shm)
     for (health = shm->sh->healths; health; health = health->next) {
 
         if (ngx_process_slot < NGX_HYBRID_HEALTH_CELLS) {
-            health->cells[cell] = 0;
+            health->cells[cell].busy = 0;
         }
 
         do {
@@ -141,7 +141,7 @@ ngx_hybrid_health_busy(ngx_hybrid_health_t *health)
     n = health->ncells;
 
     for (i = 0; i < n; i++) {
-        busy += (ngx_atomic_int_t) health->cells[i];
+        busy += (ngx_atomic_int_t) health->cells[i].busy;
     }
 
     return busy > 0 ? (ngx_uint_t) busy : 0;
@@ -154,7 +154,7 @@ ngx_hybrid_health_take(ngx_hybrid_health_t *health, ngx_uint_t slots)
     ngx_uint_t     i;
     ngx_atomic_t  *cell;
 
-    cell = &health->cells[ngx_hybrid_health_cell()];
+    cell = &health->cells[ngx_hybrid_health_cell()].busy;
 
     if (slots == 0) {
         (void) ngx_atomic_fetch_add(cell, 1);
@@ -191,7 +191,8 @@ ngx_hybrid_health_take(ngx_hybrid_health_t *health, ngx_uint_t slots)
 void
 ngx_hybrid_health_give(ngx_hybrid_health_t *health)
 {
-    (void) ngx_atomic_fetch_add(&health->cells[ngx_hybrid_health_cell()], -1);
+    (void) ngx_atomic_fetch_add(
+                        &health->cells[ngx_hybrid_health_cell()].busy, -1);
 }
 
 

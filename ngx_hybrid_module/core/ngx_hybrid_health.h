@@ -21,7 +21,7 @@
 
 
 /* workers that count at the same time, those of a reload included */
-#define NGX_HYBRID_HEALTH_CELLS  128
+#define NGX_HYBRID_HEALTH_CELLS  64
 
 #define NGX_HYBRID_HEALTH_ERROR  128
 #define NGX_HYBRID_PATH_NAME     80     /* of an address with its port */
@@ -34,6 +34,14 @@ typedef enum {
     ngx_hybrid_lever_drained,          /* no new requests */
     ngx_hybrid_lever_disabled          /* and it is not probed */
 } ngx_hybrid_lever_e;
+
+
+/* each in a line of cache of its own */
+
+typedef struct {
+    ngx_atomic_t               busy;
+    u_char                     pad[64 - sizeof(ngx_atomic_t)];
+} ngx_hybrid_health_cell_t;
 
 
 typedef struct ngx_hybrid_path_s    ngx_hybrid_path_t;
@@ -65,7 +73,7 @@ struct ngx_hybrid_health_s {
 
     /* requests that are with the backend, by worker: ngx_process_slot */
     ngx_atomic_t               ncells;   /* that were ever used */
-    ngx_atomic_t               cells[NGX_HYBRID_HEALTH_CELLS];
+    ngx_hybrid_health_cell_t   cells[NGX_HYBRID_HEALTH_CELLS];
 
     ngx_atomic_t               lever;    /* ngx_hybrid_lever_e */
     ngx_atomic_t               blocked;  /* msec, not asked until, or 0 */
