@@ -334,7 +334,37 @@ my @refused = (
   => "$backend hybrid_route m* b; hybrid_route M* b;" ],
 [ 'no backend of the route for "n" has this model: add it to "models" or '
   . '"rename" of one' => "$backend hybrid_route n b;" ],
-[ later('prompt<8k:m') => "$backend hybrid_route v prompt<8k:m *:n;" ],
+(map { [ $_->[0] => "$backend hybrid_route v $_->[1];
+                    hybrid_route big* b; hybrid_route m b;
+                    hybrid_route w *:m;" ] }
+    [ '"b" in hybrid_route: either backends, or models by the prompt\'s size: '
+      . '"prompt<4k:model" and at last "*:model"', 'prompt<8k:m b' ],
+    [ '"b" in hybrid_route: either', 'b *:m' ],
+    [ '"prompt<8k" in hybrid_route: either', 'prompt<8k *:m' ],
+    (map { [ qq(invalid number of tokens "$_" in hybrid_route),
+             "prompt<$_:m *:m" ] } '', 0, '4x', '-1', '9999999999999g',
+                                   '2305843009213693952'),
+    [ 'hybrid_route "v" has no model for larger prompts: the last one is '
+      . 'written as "*:model"', 'prompt<8k:m' ],
+    (map { [ qq("$_->[0]" in hybrid_route never comes to pass: sizes rise, and )
+             . '"*" is the last', $_->[1] ] }
+        [ 'prompt<4k:m', 'prompt<4096:m prompt<4k:m *:m' ],
+        [ 'prompt<3k:m', 'prompt<4k:m prompt<3k:m *:m' ],
+        [ 'prompt<4k:m', '*:m prompt<4k:m' ], [ '*:m', '*:m *:m' ]),
+    [ '"m " can\'t be the name of a model', "'*:m '" ],
+    [ '"" can\'t be the name of a model', "*:" ],
+    [ '"w" in hybrid_route "v" is not a real model: it is chosen by size '
+      . 'itself', 'prompt<1k:m *:w' ],
+    [ '"v" in hybrid_route "v" is not a real model', '*:v' ],
+    [ 'no backend for model "n" of hybrid_route "v": it needs a hybrid_route '
+      . 'of its own', 'prompt<1k:n *:m' ],
+    [ 'no backend for model "big1" of hybrid_route "v"', '*:big1' ]),
+[ '"v*" in hybrid_route: a model that is chosen by the prompt\'s size has an '
+  . 'exact name' => "$backend hybrid_route v* *:m;" ],
+[ 'duplicate hybrid_route "v"'
+  => "$backend hybrid_route m b; hybrid_route v *:m; hybrid_route V *:m;" ],
+[ 'duplicate hybrid_route "m"'
+  => "$backend hybrid_route m b; hybrid_route m *:m;" ],
 [ '"discovered" in hybrid_route, but no hybrid_backend is probed'
   => 'hybrid_backend b { pass http://127.0.0.1:2; probe off; }
       hybrid_route * discovered;' ],

@@ -567,6 +567,11 @@ ngx_http_hybrid_access_decide(ngx_http_request_t *r,
         return rc;
     }
 
+    rc = ngx_http_hybrid_size_choose(r, ctx);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
     rc = ngx_http_hybrid_policy_model(r, ctx);
     if (rc != NGX_OK) {
         return rc;

@@ -129,6 +129,13 @@ ngx_http_hybrid_refusal_header(ngx_http_request_t *r,
         return NGX_ERROR;
     }
 
+    if (ctx->size
+        && ngx_http_hybrid_add_header(r, "X-Hybrid-Model", &ctx->model.brief)
+           == NULL)
+    {
+        return NGX_ERROR;
+    }
+
     if (ctx->tries && ngx_http_hybrid_answered(r, ctx)) {
         cand = &ctx->candidates[ctx->current];
 

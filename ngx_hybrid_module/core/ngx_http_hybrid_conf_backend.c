@@ -518,6 +518,12 @@ ngx_http_hybrid_route(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     value = cf->args->elts;
 
+    for (i = 2; i < cf->args->nelts; i++) {
+        if (ngx_http_hybrid_size_is(&value[i])) {
+            return ngx_http_hybrid_size(cf, hmcf);
+        }
+    }
+
     route = ngx_pcalloc(cf->pool, sizeof(ngx_http_hybrid_route_t));
     if (route == NULL) {
         return NGX_CONF_ERROR;
@@ -532,16 +538,6 @@ ngx_http_hybrid_route(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     for (i = 2; i < cf->args->nelts; i++) {
-
-        if (ngx_strncmp(value[i].data, "prompt<", sizeof("prompt<") - 1)
-            == 0)
-        {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "\"%V\" is not available in this version",
-                               &value[i]);
-            return NGX_CONF_ERROR;
-        }
-
         word = ngx_array_push(&route->words);
         if (word == NULL) {
             return NGX_CONF_ERROR;

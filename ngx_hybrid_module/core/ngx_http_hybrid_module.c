@@ -287,6 +287,8 @@ ngx_http_hybrid_create_main_conf(ngx_conf_t *cf)
            != NGX_OK
         || ngx_array_init(&hmcf->routes, cf->pool, 8, sizeof(void *))
            != NGX_OK
+        || ngx_array_init(&hmcf->virtuals, cf->pool, 1, sizeof(void *))
+           != NGX_OK
         || ngx_array_init(&hmcf->gces, cf->pool, 1, sizeof(void *))
            != NGX_OK
         || ngx_array_init(&hmcf->issuers, cf->pool, 2, sizeof(void *))
@@ -347,6 +349,7 @@ ngx_http_hybrid_init_main_conf(ngx_conf_t *cf, void *conf)
     }
 
     if (ngx_http_hybrid_route_init(cf, hmcf) != NGX_OK
+        || ngx_http_hybrid_size_init(cf, hmcf) != NGX_OK
         || ngx_http_hybrid_shadow_init(cf, hmcf) != NGX_OK
         || ngx_http_hybrid_request_init(cf, hmcf) != NGX_OK
         || ngx_http_hybrid_jwt_init(cf, hmcf) != NGX_OK

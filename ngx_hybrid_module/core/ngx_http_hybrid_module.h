@@ -25,6 +25,7 @@ typedef struct {
     ngx_array_t                    clients;   /* ngx_http_hybrid_client_t * */
     ngx_array_t                    backends;  /* ngx_http_hybrid_backend_t * */
     ngx_array_t                    routes;    /* ngx_http_hybrid_route_t * */
+    ngx_array_t                    virtuals; /* ngx_http_hybrid_virtual_t * */
     ngx_array_t                    issuers;   /* ngx_http_hybrid_issuer_t * */
     ngx_http_hybrid_identities_t   identities;
     ngx_int_t                      cert_verify;  /* index of a variable */
@@ -204,6 +205,7 @@ struct ngx_http_hybrid_ctx_s {
     ngx_http_hybrid_body_t            *body;
     ngx_uint_t                         key;           /* of the model */
     ngx_hybrid_model_t                 model;
+    ngx_http_hybrid_size_t            *size;          /* chose the model */
     ngx_str_t                          path;          /* upstream path */
     ngx_http_hybrid_google_t          *google;
 
@@ -425,11 +427,25 @@ ngx_int_t ngx_http_hybrid_route_find(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx);
 ngx_uint_t ngx_http_hybrid_route_open(ngx_http_hybrid_ctx_t *ctx,
     ngx_http_hybrid_candidate_t *cand);
+ngx_uint_t ngx_http_hybrid_route_embeds(ngx_http_hybrid_ctx_t *ctx);
 ngx_uint_t ngx_http_hybrid_route_has(ngx_http_hybrid_route_t *route,
     ngx_http_hybrid_backend_t *backend);
 ngx_uint_t ngx_http_hybrid_backend_has(ngx_http_hybrid_backend_t *backend,
     ngx_hybrid_model_t *model, ngx_http_hybrid_rename_t **rename);
 ngx_int_t ngx_http_hybrid_list_handler(ngx_http_request_t *r);
+
+/* hybrid_route of a virtual model, by the size of the prompt */
+ngx_uint_t ngx_http_hybrid_size_is(ngx_str_t *word);
+char *ngx_http_hybrid_size(ngx_conf_t *cf, ngx_http_hybrid_main_conf_t *hmcf);
+ngx_int_t ngx_http_hybrid_size_init(ngx_conf_t *cf,
+    ngx_http_hybrid_main_conf_t *hmcf);
+void ngx_http_hybrid_size_measure(ngx_http_hybrid_ctx_t *ctx);
+ngx_int_t ngx_http_hybrid_size_choose(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx);
+
+/* what the backend is to be asked for, NULL: the name that the client gave */
+ngx_str_t *ngx_http_hybrid_request_model(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_candidate_t *cand);
 
 void ngx_http_hybrid_google_backend(ngx_http_hybrid_backend_t *backend);
 ngx_uint_t ngx_http_hybrid_google_speaks(ngx_http_hybrid_backend_t *backend,

@@ -229,4 +229,20 @@ typedef struct {
 } ngx_http_hybrid_route_t;
 
 
+/* a model that is not there: the size of the prompt says which one is meant */
+
+typedef struct {
+    off_t                          limit;   /* bytes, 0: no limit */
+    ngx_str_t                      name;    /* as written */
+    ngx_hybrid_model_t             model;
+} ngx_http_hybrid_size_t;
+
+
+typedef struct {
+    ngx_hybrid_pattern_t           pattern; /* an exact name */
+    ngx_http_hybrid_place_t        place;
+    ngx_array_t                    sizes;   /* ngx_http_hybrid_size_t */
+} ngx_http_hybrid_virtual_t;
+
+
 #endif /* _NGX_HTTP_HYBRID_TYPES_H_INCLUDED_ */

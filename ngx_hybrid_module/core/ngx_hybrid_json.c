@@ -230,6 +230,10 @@ key:
         return ngx_hybrid_json_slow_key(js, key, last);
     }
 
+    if (js->depth == 1 && js->sized) {
+        ngx_hybrid_json_top_key(js, key, p - key, ngx_hybrid_json_at(js, p));
+    }
+
     /* most keys are plain and whole in the piece: no copy */
 
     if (js->depth == js->table.depth && !ngx_hybrid_json_other(js, key)
@@ -378,6 +382,12 @@ ngx_hybrid_json_close(ngx_hybrid_json_t *js, u_char *p)
     ngx_uint_t  up;
 
     if (--js->depth == 0) {
+
+        if (js->measured) {
+            js->total += ngx_hybrid_json_at(js, p) - js->measured;
+            js->measured = 0;
+        }
+
         js->state = sw_done;
         return p + 1;
     }

@@ -121,6 +121,11 @@ typedef struct {
     u_char                   *pos;       /* text is kept here, or NULL */
     u_char                   *end;
 
+    ngx_str_t                *sized;     /* see ngx_hybrid_json_measure() */
+    off_t                     measured;  /* from there on, or 0 */
+    off_t                     total;
+    ngx_uint_t                ntop;
+
     u_char                   *piece;
     u_char                   *literal;
     off_t                     offset;    /* of the piece, then of the error */
@@ -157,6 +162,14 @@ extern ngx_str_t  ngx_hybrid_json_same_model[];
 ngx_int_t ngx_hybrid_json_init(ngx_hybrid_json_t *js,
     ngx_hybrid_json_key_t *keys, ngx_uint_t n,
     ngx_hybrid_json_value_t *values, u_char *arena, size_t size);
+
+/*
+ * To be called before the first piece: ntop will be the number of keys at the
+ * top, and total the bytes of the values of those that a reader could take
+ * for one of these names (lower case; the last one is empty), all of them
+ * when a key is repeated, with the white space and the comma around.
+ */
+void ngx_hybrid_json_measure(ngx_hybrid_json_t *js, ngx_str_t *names);
 
 /*
  * Any number of pieces of any length; nothing points to a piece afterwards.

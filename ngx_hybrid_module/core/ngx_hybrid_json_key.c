@@ -70,6 +70,38 @@ ngx_hybrid_json_use(ngx_hybrid_json_table_t *table,
 }
 
 
+void
+ngx_hybrid_json_measure(ngx_hybrid_json_t *js, ngx_str_t *names)
+{
+    js->sized = names;
+}
+
+
+/* a key at the top, which ends there: so does the value before it */
+
+void
+ngx_hybrid_json_top_key(ngx_hybrid_json_t *js, u_char *key, size_t len,
+    off_t end)
+{
+    ngx_str_t  *name;
+
+    js->ntop++;
+
+    if (js->measured) {
+        js->total += end - js->measured - (off_t) len;
+        js->measured = 0;
+    }
+
+    for (name = js->sized; name->len; name++) {
+
+        if (ngx_hybrid_json_folds(name, key, len)) {
+            js->measured = end;
+            return;
+        }
+    }
+}
+
+
 /* an object at the top begins, whose members matter themselves */
 
 void

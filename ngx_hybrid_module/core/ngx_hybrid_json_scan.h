@@ -128,6 +128,8 @@ void ngx_hybrid_json_enter(ngx_hybrid_json_t *js);
 void ngx_hybrid_json_leave(ngx_hybrid_json_t *js);
 ngx_int_t ngx_hybrid_json_end_key(ngx_hybrid_json_t *js, u_char *key,
     size_t len);
+void ngx_hybrid_json_top_key(ngx_hybrid_json_t *js, u_char *key, size_t len,
+    off_t end);
 void ngx_hybrid_json_item_key(ngx_hybrid_json_t *js, u_char *key, size_t len);
 void ngx_hybrid_json_item_type(ngx_hybrid_json_t *js,
     ngx_hybrid_json_type_e type);

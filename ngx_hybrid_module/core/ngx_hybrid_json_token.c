@@ -313,6 +313,11 @@ ngx_hybrid_json_string(ngx_hybrid_json_t *js, u_char *p, u_char *last)
     start = js->pos;
     js->pos = NULL;
 
+    if (js->depth == 1 && js->sized) {
+        ngx_hybrid_json_top_key(js, js->key, start - js->key,
+                                ngx_hybrid_json_at(js, p));
+    }
+
     if (!js->overflow
         && ngx_hybrid_json_end_key(js, js->key, start - js->key) != NGX_OK)
     {

@@ -83,6 +83,8 @@ ngx_http_hybrid_body_init(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
     body->form = NULL;
     ctx->body = body;
 
+    ngx_http_hybrid_size_measure(ctx);
+
     if (ctx->endpoint->model == ngx_http_hybrid_model_form) {
         return ngx_http_hybrid_body_form(r, ctx);
     }

@@ -88,6 +88,7 @@ ngx_http_hybrid_request_present(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_candidate_t *cand)
 {
     ngx_int_t    rc;
+    ngx_str_t   *name;
     ngx_uint_t   i, *variables;
 
     if (!ctx->presented) {
@@ -130,12 +131,14 @@ ngx_http_hybrid_request_present(ngx_http_request_t *r,
 
     /* what the balancer builds again needs no copy of the body yet */
 
-    if (cand->rename && ctx->body
+    name = ngx_http_hybrid_request_model(ctx, cand);
+
+    if (name && ctx->body
         && (ctx->u || ngx_http_hybrid_request_plain(cand)))
     {
         rc = ctx->google
              ? ngx_http_hybrid_google_splice(r, ctx, cand)
-             : ngx_http_hybrid_body_splice(r, ctx, &cand->rename->name);
+             : ngx_http_hybrid_body_splice(r, ctx, name);
 
         if (rc != NGX_OK) {
             return NGX_ERROR;
@@ -145,6 +148,18 @@ ngx_http_hybrid_request_present(ngx_http_request_t *r,
     ctx->built = cand;
 
     return NGX_OK;
+}
+
+
+ngx_str_t *
+ngx_http_hybrid_request_model(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_candidate_t *cand)
+{
+    if (cand->rename) {
+        return &cand->rename->name;
+    }
+
+    return ctx->size ? &ctx->size->name : NULL;
 }
 
 
@@ -352,7 +367,7 @@ ngx_http_hybrid_request_uri(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
     ngx_http_hybrid_candidate_t *cand)
 {
     u_char                     *p;
-    ngx_str_t                   path, tail;
+    ngx_str_t                   path, tail, *name;
     ngx_http_hybrid_backend_t  *backend;
 
     if (ctx->google) {
@@ -363,11 +378,11 @@ ngx_http_hybrid_request_uri(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
     path = ctx->path;
     ngx_str_set(&tail, "");
 
-    if (cand->rename
-        && ctx->endpoint->model == ngx_http_hybrid_model_path)
-    {
+    name = ngx_http_hybrid_request_model(ctx, cand);
+
+    if (name && ctx->endpoint->model == ngx_http_hybrid_model_path) {
         path = ctx->endpoint->path;
-        tail = cand->rename->name;
+        tail = *name;
     }
 
     if (backend->base.len == 0 && tail.len == 0) {

@@ -94,9 +94,7 @@ ngx_http_hybrid_route_collect(ngx_http_request_t *r,
 
     ngx_memzero(&seek, sizeof(ngx_http_hybrid_seek_t));
 
-    seek.embeds = ngx_http_hybrid_route_is(ctx, "/api/embed")
-                  || ngx_http_hybrid_route_is(ctx, "/api/embeddings")
-                  || ngx_http_hybrid_route_is(ctx, "/v1/embeddings");
+    seek.embeds = ngx_http_hybrid_route_embeds(ctx);
 
     /* what is to be there afterwards */
 
@@ -237,6 +235,15 @@ ngx_http_hybrid_route_open(ngx_http_hybrid_ctx_t *ctx,
 
     return !ctx->local
            && (ctx->client->egress & NGX_HTTP_HYBRID_EGRESS_CLOUD);
+}
+
+
+ngx_uint_t
+ngx_http_hybrid_route_embeds(ngx_http_hybrid_ctx_t *ctx)
+{
+    return ngx_http_hybrid_route_is(ctx, "/api/embed")
+           || ngx_http_hybrid_route_is(ctx, "/api/embeddings")
+           || ngx_http_hybrid_route_is(ctx, "/v1/embeddings");
 }
 
 
