@@ -178,6 +178,9 @@ subtest 'JWTs' => sub {
     gives('common_name', jwt(sub => '', common_name => 'robot.access'),
         '200 robot');
 
+    put('mix', 'jwt=home email=mix@home.test groups=dev', 'jwt=work sub=mix');
+    gives('one of two issuers', jwt(by => 'work', sub => 'mix'), '200 mix');
+
     is(answer(jwt(%$_))->{text}, $unknown, 'not all holds: '
         . join ' ', map { ref $_ ? "@$_" : $_ } %$_)
         for { email => 'bea@home.test' },
@@ -185,6 +188,7 @@ subtest 'JWTs' => sub {
             { email => 'bea@home.test', groups => 'development' },
             { sub => 'cleo', groups => [ 'Data', 'Science' ] },
             { groups => 'Data Science' }, { sub => 'cleo' },
+            { email => 'mix@home.test', sub => 'mix' },
             { common_name => [ 'robot.acces' ] };
 };
 
