@@ -83,6 +83,7 @@ bench:  ## benchmarks
 	@t/bench/run
 	@t/bench/identity
 	@t/bench/timing
+	@t/bench/streams
 
 lab:  ## paths and machines that fail, in network namespaces (root), or T
 	@tools/deps lab
