@@ -481,8 +481,11 @@ const char *ngx_http_hybrid_balancer_check(ngx_conf_t *cf,
 /* the seconds of an answer's Retry-After, zero when there are none */
 ngx_uint_t ngx_http_hybrid_attempt_retry(ngx_http_upstream_t *u,
     ngx_uint_t status);
-void ngx_http_hybrid_attempt_reason(ngx_http_hybrid_ctx_t *ctx,
-    ngx_uint_t status, ngx_uint_t timedout);
+void ngx_http_hybrid_attempt_failed(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_candidate_t *cand, ngx_uint_t status,
+    ngx_uint_t timedout);
+void ngx_http_hybrid_attempt_passed(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_candidate_t *cand, ngx_str_t *why);
 
 /* around nginx's own chain writer */
 ngx_int_t ngx_http_hybrid_socket_output(void *data, ngx_chain_t *in);

@@ -18,6 +18,28 @@
     ((ngx_uint_t) ngx_process_slot % NGX_HYBRID_HEALTH_CELLS)
 
 
+ngx_str_t  ngx_hybrid_passed_names[] = {
+    ngx_string("error"),
+    ngx_string("timeout"),
+    ngx_string("http_404"),
+    ngx_string("http_408"),
+    ngx_string("http_429"),
+    ngx_string("http_500"),
+    ngx_string("http_502"),
+    ngx_string("http_503"),
+    ngx_string("http_504"),
+    ngx_string("http"),
+    ngx_string("no_live"),
+    ngx_string("no_model"),
+    ngx_string("busy"),
+    ngx_string("breaker"),
+    ngx_string("quota"),
+    ngx_string("wedged"),
+    ngx_string("drained"),
+    ngx_string("disabled")
+};
+
+
 ngx_hybrid_health_t *
 ngx_hybrid_health(ngx_hybrid_shm_t *shm, ngx_str_t *name)
 {
@@ -230,4 +252,27 @@ ngx_hybrid_health_blocked(ngx_hybrid_health_t *health)
     }
 
     return left;
+}
+
+
+void
+ngx_hybrid_health_passed(ngx_hybrid_health_t *health, ngx_str_t *name)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < ngx_hybrid_passed_n; i++) {
+        if (ngx_hybrid_passed_names[i].len == name->len
+            && ngx_memcmp(ngx_hybrid_passed_names[i].data, name->data,
+                          name->len)
+               == 0)
+        {
+            break;
+        }
+    }
+
+    if (i == ngx_hybrid_passed_n) {
+        i = ngx_hybrid_passed_status;
+    }
+
+    (void) ngx_atomic_fetch_add(&health->passed[i], 1);
 }

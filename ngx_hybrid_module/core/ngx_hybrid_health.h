@@ -36,6 +36,31 @@ typedef enum {
 } ngx_hybrid_lever_e;
 
 
+/* why a request was not answered by a backend that it might have been */
+
+typedef enum {
+    ngx_hybrid_passed_error = 0,
+    ngx_hybrid_passed_timeout,
+    ngx_hybrid_passed_404,
+    ngx_hybrid_passed_408,
+    ngx_hybrid_passed_429,
+    ngx_hybrid_passed_500,
+    ngx_hybrid_passed_502,
+    ngx_hybrid_passed_503,
+    ngx_hybrid_passed_504,
+    ngx_hybrid_passed_status,          /* another */
+    ngx_hybrid_passed_no_live,
+    ngx_hybrid_passed_no_model,
+    ngx_hybrid_passed_busy,
+    ngx_hybrid_passed_breaker,
+    ngx_hybrid_passed_quota,
+    ngx_hybrid_passed_wedged,
+    ngx_hybrid_passed_drained,
+    ngx_hybrid_passed_disabled,
+    ngx_hybrid_passed_n
+} ngx_hybrid_passed_e;
+
+
 /* each in a line of cache of its own */
 
 typedef struct {
@@ -75,6 +100,7 @@ struct ngx_hybrid_health_s {
     ngx_atomic_t               ncells;   /* that were ever used */
     ngx_hybrid_health_cell_t   cells[NGX_HYBRID_HEALTH_CELLS];
 
+    ngx_atomic_t               passed[ngx_hybrid_passed_n];
     ngx_atomic_t               lever;    /* ngx_hybrid_lever_e */
     ngx_atomic_t               blocked;  /* msec, not asked until, or 0 */
     ngx_atomic_t               wedged;   /* msec, since, or 0 */
@@ -83,6 +109,10 @@ struct ngx_hybrid_health_s {
     u_short                    nname;
     u_char                     name[NGX_HYBRID_LABEL_MAX];
 };
+
+
+/* as in X-Hybrid-Fallback */
+extern ngx_str_t  ngx_hybrid_passed_names[];
 
 
 /* found by name, or made; NULL: no memory left in the zone */
@@ -113,6 +143,9 @@ void ngx_hybrid_health_give(ngx_hybrid_health_t *health);
 
 /* it is not to be asked for so many msec; at most an hour */
 void ngx_hybrid_health_block(ngx_hybrid_health_t *health, ngx_msec_t time);
+
+/* counts a reason by its name */
+void ngx_hybrid_health_passed(ngx_hybrid_health_t *health, ngx_str_t *name);
 
 /* msec that it is still not to be asked, 0: it may be */
 ngx_msec_t ngx_hybrid_health_blocked(ngx_hybrid_health_t *health);

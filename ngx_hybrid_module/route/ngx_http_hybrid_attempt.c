@@ -57,30 +57,41 @@ ngx_http_hybrid_attempt_retry(ngx_http_upstream_t *u, ngx_uint_t status)
 
 
 void
-ngx_http_hybrid_attempt_reason(ngx_http_hybrid_ctx_t *ctx, ngx_uint_t status,
-    ngx_uint_t timedout)
+ngx_http_hybrid_attempt_failed(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_candidate_t *cand, ngx_uint_t status, ngx_uint_t timedout)
 {
-    u_char  *p;
-
-    if (ctx->fallback.len) {
-        return;
-    }
+    u_char     *p;
+    ngx_str_t   why;
 
     if (status) {
         p = ngx_pnalloc(ctx->request->pool, sizeof("http_000"));
-        if (p) {
-            ctx->fallback.data = p;
-            ctx->fallback.len = ngx_sprintf(p, "http_%03ui", status % 1000)
-                                - p;
+        if (p == NULL) {
+            return;
         }
 
-        return;
-    }
+        why.data = p;
+        why.len = ngx_sprintf(p, "http_%03ui", status % 1000) - p;
 
-    if (timedout) {
-        ngx_str_set(&ctx->fallback, "timeout");
+    } else if (timedout) {
+        ngx_str_set(&why, "timeout");
 
     } else {
-        ngx_str_set(&ctx->fallback, "error");
+        ngx_str_set(&why, "error");
+    }
+
+    ngx_http_hybrid_attempt_passed(ctx, cand, &why);
+}
+
+
+void
+ngx_http_hybrid_attempt_passed(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_candidate_t *cand, ngx_str_t *why)
+{
+    ngx_hybrid_health_passed(cand->backend->health, why);
+
+    /* the client is told the first reason */
+
+    if (ctx->fallback.len == 0) {
+        ctx->fallback = *why;
     }
 }

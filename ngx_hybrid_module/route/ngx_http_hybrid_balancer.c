@@ -201,6 +201,7 @@ ngx_http_hybrid_balancer_choose(ngx_http_request_t *r,
     ngx_peer_connection_t *pc, ngx_http_hybrid_ctx_t *ctx, ngx_uint_t last)
 {
     ngx_int_t                     rc;
+    ngx_str_t                     reason;
     ngx_uint_t                    i;
     const char                   *why;
     ngx_http_hybrid_candidate_t  *cand;
@@ -231,9 +232,11 @@ ngx_http_hybrid_balancer_choose(ngx_http_request_t *r,
         if (why) {
             ngx_http_hybrid_choice_free(cand);
 
-            if (ctx->fallback.len == 0) {
-                ctx->fallback.data = (u_char *) why;
-                ctx->fallback.len = ngx_strlen(why);
+            if (!last) {
+                reason.data = (u_char *) why;
+                reason.len = ngx_strlen(why);
+
+                ngx_http_hybrid_attempt_passed(ctx, cand, &reason);
             }
 
             continue;
@@ -473,7 +476,7 @@ ngx_http_hybrid_balancer_free(ngx_peer_connection_t *pc, void *data,
 
         if (!stale) {
             ngx_http_hybrid_choice_failed(ctx, cand, status, timedout);
-            ngx_http_hybrid_attempt_reason(ctx, status, timedout);
+            ngx_http_hybrid_attempt_failed(ctx, cand, status, timedout);
 
             /* for the client, should nobody be left to ask */
 

@@ -146,6 +146,8 @@ ngx_http_hybrid_route_add(ngx_http_hybrid_ctx_t *ctx,
     ngx_http_hybrid_rename_t     *rename;
     ngx_http_hybrid_candidate_t  *cand;
 
+    static ngx_str_t  no_model = ngx_string("no_model");
+
     if (!ngx_http_hybrid_route_speaks(backend, ctx)
         || !ngx_http_hybrid_backend_has(backend, &ctx->model, &rename)
         || (ctx->google
@@ -195,6 +197,10 @@ ngx_http_hybrid_route_add(ngx_http_hybrid_ctx_t *ctx,
 
         if (has != ngx_http_hybrid_has_not) {
             seek->known = 1;
+        }
+
+        if (!seek->discovered) {
+            ngx_hybrid_health_passed(backend->health, &no_model);
         }
 
         return;
