@@ -11,11 +11,13 @@ my $silent = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1')
 
 my $http = ollama('$TEST_NGINX_RAND_PORT_1') . '
     upstream down { server 127.0.0.1:1 down; }
-    hybrid_backend b { pass http://127.0.0.1:$TEST_NGINX_RAND_PORT_1; }
-    hybrid_backend off { pass http://127.0.0.1:1; }
-    hybrid_backend silent { pass http://127.0.0.1:' . $silent->sockport . '; }
-    hybrid_backend down { pass http://down; }
-    hybrid_backend cloud { pass http://127.0.0.1:1; egress cloud; }
+    hybrid_backend b { pass http://127.0.0.1:$TEST_NGINX_RAND_PORT_1;
+                       probe off; }
+    hybrid_backend off { pass http://127.0.0.1:1; probe off; }
+    hybrid_backend silent { pass http://127.0.0.1:' . $silent->sockport . ';
+                            probe off; }
+    hybrid_backend down { pass http://down; probe off; }
+    hybrid_backend cloud { pass http://127.0.0.1:1; probe off; egress cloud; }
     hybrid_route m b;
     hybrid_route off off;
     hybrid_route silent silent;
@@ -239,7 +241,8 @@ add("a backend's own headers", config => $location, http_config => '
         add_header X-Hybrid-Limits evil always;
         location / { return 200 ok; }
         location /api/chat { return 400 bad; } }
-    hybrid_backend b { pass http://127.0.0.1:$TEST_NGINX_RAND_PORT_1; }
+    hybrid_backend b { pass http://127.0.0.1:$TEST_NGINX_RAND_PORT_1;
+                       probe off; }
     hybrid_route m b; ' . client('c'),
     request => [ 'GET /api/version', "POST /api/chat\n{\"model\":\"m\"}" ],
     more_headers => headers('c'), error_code => [ 200, 400 ],

@@ -55,7 +55,7 @@ my %upstream = (
     map { $_->{name} => "zone $_->{name} 64k; server $_->{addr};" }
         values %backend);
 my @upstreams = map { "upstream $_ { $upstream{$_} }" } keys %upstream;
-my @plain = map { "hybrid_backend $_ { pass http://$_; }" }
+my @plain = map { "hybrid_backend $_ { pass http://$_; probe off; }" }
             qw(forge anvil spark off1 off2 down counted paths
                skip gone spare);
 
@@ -91,19 +91,20 @@ my %o = (http => <<"END");
 
     @upstreams
     @plain
-    hybrid_backend kept  { pass http://kept; rename kept other:7b; }
-    hybrid_backend ren   { pass http://anvil; rename ren other:7b; }
-    hybrid_backend odd   { pass http://127.0.0.1:${\ $odd->sockport }; }
-    hybrid_backend keyed { pass http://forge; host forge.test;
+    hybrid_backend kept  { pass http://kept; probe off; rename kept other:7b; }
+    hybrid_backend ren   { pass http://anvil; probe off; rename ren other:7b; }
+    hybrid_backend odd   { pass http://127.0.0.1:${\ $odd->sockport };
+                           probe off; }
+    hybrid_backend keyed { pass http://forge; probe off; host forge.test;
                            credential header X-Key $secret{forge}; }
-    hybrid_backend home  { pass https://home; host home.test;
+    hybrid_backend home  { pass https://home; probe off; host home.test;
                            credential access $secret{id} $secret{home}; }
-    hybrid_backend named { pass https://localhost:$home->{port}; }
+    hybrid_backend named { pass https://localhost:$home->{port}; probe off; }
     hybrid_backend vertex { pass https://vertex/base/; host vertex.test;
                             egress cloud; credential bearer $secret{vertex}; }
-    hybrid_backend wrong { pass https://wrong; host wrong.test;
+    hybrid_backend wrong { pass https://wrong; probe off; host wrong.test;
                            credential bearer $secret{home}; }
-    hybrid_backend fake  { pass https://fake; host fake.test; }
+    hybrid_backend fake  { pass https://fake; probe off; host fake.test; }
     @routes
 
     log_format tries '\$http_x_request_id \$hybrid_backends'

@@ -3,7 +3,9 @@
 
 It speaks Ollama's API with the OpenAI and Anthropic dialects Ollama has too,
 and makes up every answer. What is under /_mock/ is for tests: what was asked
-(requests, stats) and faults on demand (behave).
+(requests, probes, stats), faults on demand (behave), other models (models,
+loaded) and answers word by word (answers). A gateway's probes are told from
+requests by their User-Agent, and are not counted as such.
 """
 
 import argparse
@@ -43,7 +45,8 @@ INFERENCE = {"/api/generate", "/api/chat", "/api/embed", "/api/embeddings",
 FORMS = {"/v1/audio/transcriptions", "/v1/audio/translations"}
 FAULTS = {"status", "retry_after", "body", "headers", "delay_ms", "reset",
           "hang_before_header", "close_before_header", "close_after_tokens",
-          "times", "all"}
+          "times", "all", "probes"}
+PROBE = "hybrid-probe/"
 FAULT_TEXTS = {429: "too many requests", 503: "server busy, please try again."
                "  maximum pending requests exceeded"}
 
@@ -130,6 +133,7 @@ class Connection:
         self.status = 0
         self.tokens = 0
         self.open = True
+        self.probe = False
 
     async def read_request(self):
         """False at the end of the connection."""
@@ -277,11 +281,16 @@ class Backend:
         self.args = args
         self.catalogue = Catalogue(filter(None, args.models.split(",")))
         self.requests = collections.deque(maxlen=KEPT_REQUESTS)
+        self.probes = collections.deque(maxlen=KEPT_REQUESTS)
+        self.answers = {}
+        self.loaded = None
+        self.entries = {}
         self.behaviour = {}
         self.server = None
         self.writers = set()
         self.stats = dict.fromkeys(("requests", "active", "max_active",
-                                    "aborted", "connections", "open"), 0)
+                                    "aborted", "connections", "open",
+                                    "probes"), 0)
         self.by_path = collections.Counter()
         self.log = (sys.stdout if args.log == "-"
                     else args.log and open(args.log, "a"))
@@ -290,7 +299,8 @@ class Backend:
             "/": {"GET": lambda connection: b"Ollama is running"},
             "/api/version": {"GET": lambda connection: {"version": VERSION}},
             "/api/tags": {"GET": lambda connection: {
-                "models": [ollama_entry(name) for name in models.values()]}},
+                "models": [ollama_entry(name, **self.entries.get(name, {}))
+                           for name in models.values()]}},
             "/v1/models": {"GET": lambda connection: {
                 "object": "list",
                 "data": [openai_entry(name) for name in models.values()]}},
@@ -304,6 +314,12 @@ class Backend:
             "/_mock/requests": {
                 "GET": lambda connection: list(self.requests),
                 "DELETE": lambda connection: self.requests.clear()},
+            "/_mock/probes": {
+                "GET": lambda connection: list(self.probes),
+                "DELETE": lambda connection: self.probes.clear()},
+            "/_mock/models": {"POST": self.set_models},
+            "/_mock/loaded": {"POST": self.set_loaded},
+            "/_mock/answers": {"POST": self.set_answers},
             "/_mock/behave": {"GET": lambda connection: self.behaviour,
                               "POST": self.behave},
             "/_mock/deaf": {"POST": self.deaf},
@@ -331,7 +347,8 @@ class Backend:
             # we end: asyncio would print a traceback for each connection
             pass
         finally:
-            self.stats["open"] -= 1
+            if not connection.probe:
+                self.stats["open"] -= 1
             self.writers.discard(writer)
             writer.close()
 
@@ -340,7 +357,10 @@ class Backend:
         connection.tokens = 0
         if connection.request.path.startswith("/_mock/"):
             return await self.dispatch(connection)
-        self.remember(connection)
+        agent = connection.request.header("user-agent")
+        if agent.startswith(PROBE):
+            return await self.answer_probe(connection)
+        self.remember(connection, self.requests)
         self.stats["active"] += 1
         self.stats["max_active"] = max(self.stats["max_active"],
                                        self.stats["active"])
@@ -358,8 +378,24 @@ class Backend:
                       connection.request.method, connection.request.target,
                       connection.status, file=self.log, flush=True)
 
+    async def answer_probe(self, connection):
+        if not connection.probe:
+            connection.probe = True
+            self.stats["connections"] -= 1
+            self.stats["open"] -= 1
+        self.remember(connection, self.probes)
+        fault = self.behaviour
+        if fault.get("probes") and fault.get("times") != 0:
+            connection.fault = fault
+            if "times" in fault:
+                fault["times"] -= 1
+        if not await self.misbehave(connection):
+            await self.dispatch(connection)
+
     async def dispatch(self, connection):
         request = connection.request
+        if request.path in self.answers:
+            return await self.recite(connection, self.answers[request.path])
         methods = self.routes.get(request.path)
         if os.path.dirname(request.path) == "/v1/models":
             methods = {"GET": self.retrieve_model}
@@ -379,6 +415,15 @@ class Backend:
             await connection.stream(kind, value, self.args.token_ms)
         else:
             await connection.send(200, value)
+
+    async def recite(self, connection, answer):
+        await connection.pause(answer.get("delay_ms", 0))
+        body = answer.get("body", "").encode("latin-1")
+        body = (answer.get("before", "").encode("latin-1")
+                + body * answer.get("repeat", 1)
+                + answer.get("after", "").encode("latin-1"))
+        await connection.send(answer.get("status", 200), body,
+                              answer.get("headers", {}).items())
 
     async def prepare(self, run, model, connection):
         async with self.catalogue.loading[model]:
@@ -446,6 +491,8 @@ class Backend:
         return {"text": f"{len(fields.get('file', b''))} bytes, {model}"}
 
     def ps(self, connection):
+        if self.loaded is not None:
+            return {"models": self.loaded}
         return {"models": [
             ollama_entry(name, expires_at=rfc3339(time.time() + 300),
                          size_vram=1000000, context_length=4096)
@@ -489,13 +536,43 @@ class Backend:
 
     # What tests see and set
 
-    def remember(self, connection):
+    def set_models(self, connection):
+        """Names, and more of an entry: {"m1": {}, "m2": {"size": 1}}."""
+        wanted = json.loads(connection.request.body)
+        models = self.catalogue.models
+        models.clear()
+        for name in wanted:
+            self.catalogue.add(name)
+            if isinstance(wanted, dict):
+                self.entries[models[self.catalogue.canonical(name)]] = \
+                    wanted[name]
+        return list(models.values())
+
+    def set_loaded(self, connection):
+        """{"m1": 300, "m2": -100}: seconds; null: those that were used."""
+        wanted = json.loads(connection.request.body)
+        self.loaded = wanted and [
+            ollama_entry(name, expires_at=rfc3339(time.time() + seconds),
+                         size_vram=1000000, context_length=4096)
+            for name, seconds in wanted.items()]
+        if wanted == {}:
+            self.loaded = []
+        return self.loaded
+
+    def set_answers(self, connection):
+        self.answers = json.loads(connection.request.body)
+        return self.answers
+
+    def remember(self, connection, kept):
         request = connection.request
         tls = connection.writer.get_extra_info("ssl_object")
-        self.stats["requests"] += 1
-        self.by_path[request.path] += 1
-        self.requests.append({
-            "number": self.stats["requests"], "connection": connection.number,
+        kind = "probes" if kept is self.probes else "requests"
+        self.stats[kind] += 1
+        if kept is self.requests:
+            self.by_path[request.path] += 1
+        kept.append({
+            "number": self.stats[kind], "connection": connection.number,
+            "time": time.time(),
             "method": request.method, "target": request.target,
             "version": request.version, "headers": request.headers,
             "body_length": len(request.body),
@@ -533,6 +610,8 @@ class Backend:
     def next_fault(self, path):
         fault = self.behaviour
         if path not in INFERENCE | FORMS and not fault.get("all"):
+            return {}
+        if fault.get("probes") == "only":
             return {}
         if fault.get("times") == 0:
             return {}

@@ -92,6 +92,7 @@ ngx_http_hybrid_ctx_cleanup(void *data)
     ngx_http_hybrid_store_detach(ctx);
     ngx_http_hybrid_limit_detach(ctx);
     ngx_http_hybrid_failure_detach(ctx);
+    ngx_http_hybrid_peers_leave(ctx);
     ngx_http_hybrid_socket_done(ctx);
 
     if (ctx->client) {

@@ -354,7 +354,8 @@ ngx_http_hybrid_init_main_conf(ngx_conf_t *cf, void *conf)
         || ngx_http_hybrid_request_init(cf, hmcf) != NGX_OK
         || ngx_http_hybrid_jwt_init(cf, hmcf) != NGX_OK
         || ngx_http_hybrid_jwks_init(cf, hmcf, resolver) != NGX_OK
-        || ngx_http_hybrid_gce_init(cf, hmcf, resolver) != NGX_OK)
+        || ngx_http_hybrid_gce_init(cf, hmcf, resolver) != NGX_OK
+        || ngx_http_hybrid_peers_init(cf, hmcf) != NGX_OK)
     {
         return NGX_CONF_ERROR;
     }
@@ -460,6 +461,10 @@ ngx_http_hybrid_init(ngx_conf_t *cf)
 
     hmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_hybrid_module);
 
+    if (ngx_http_hybrid_probe_init(cf, hmcf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
     if (!hmcf->filters) {
         return NGX_OK;
     }
@@ -554,7 +559,8 @@ ngx_http_hybrid_init_zone(ngx_shm_zone_t *zone, void *data)
         }
     }
 
-    if (ngx_http_hybrid_issuer_adopt(hmcf, zone->shm.log) != NGX_OK
+    if (ngx_http_hybrid_probe_init_zone(hmcf, zone->shm.log) != NGX_OK
+        || ngx_http_hybrid_issuer_adopt(hmcf, zone->shm.log) != NGX_OK
         || ngx_http_hybrid_gce_adopt(hmcf, zone->shm.log) != NGX_OK)
     {
         return NGX_ERROR;
@@ -616,6 +622,10 @@ ngx_http_hybrid_init_process(ngx_cycle_t *cycle)
     ngx_hybrid_watch_start(&hmcf->watches, cycle);
     ngx_hybrid_getters_start(&hmcf->getters, hmcf->shm, cycle);
 
+    if (ngx_http_hybrid_probe_init_worker(hmcf, cycle) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
     if (hmcf->redis_conf == NULL) {
         return NGX_OK;
     }
@@ -655,6 +665,7 @@ ngx_http_hybrid_exit_process(ngx_cycle_t *cycle)
 
     ngx_http_hybrid_revoke_exit_worker(hmcf);
     ngx_hybrid_getters_stop(&hmcf->getters);
+    ngx_http_hybrid_probe_exit_worker(hmcf);
     ngx_http_hybrid_gce_exit(hmcf);
 
     EVP_MD_CTX_free(hmcf->digest);

@@ -44,6 +44,8 @@ typedef struct {
     ngx_http_hybrid_place_t        clients_place;
     ngx_hybrid_doc_t              *store_doc; /* identities in Redis */
     ngx_http_upstream_srv_conf_t  *upstream;  /* "hybrid" */
+    ngx_array_t                    peers;     /* ngx_http_hybrid_peers_t * */
+    ngx_http_upstream_conf_t      *tls;       /* of a location, for probes */
     ngx_uint_t                     filters;   /* a location uses us */
 
     /* of this worker, set in init_process */
@@ -57,6 +59,9 @@ typedef struct {
     ngx_http_hybrid_failures_t    *failures;
     ngx_http_hybrid_client_t       stranger;  /* whom hybrid_shadow lets in */
     ngx_http_hybrid_store_t       *store;     /* clients from Redis */
+    ngx_http_hybrid_prober_t      *prober;
+    ngx_queue_t                    tries;     /* that are with a peer */
+    ngx_atomic_uint_t              health_seen;
 } ngx_http_hybrid_main_conf_t;
 
 
@@ -137,6 +142,7 @@ typedef struct {
     unsigned                       tried:1;
     unsigned                       spent:1;
     unsigned                       slot:1;    /* counted as being there */
+    unsigned                       full:1;    /* none of its peers was free */
 } ngx_http_hybrid_candidate_t;
 
 
@@ -227,6 +233,7 @@ struct ngx_http_hybrid_ctx_s {
     off_t                              length;
 
     ngx_http_upstream_t               *u;
+    ngx_queue_t                        trying;    /* of all tries */
     ngx_event_t                        unheard;   /* what was sent, so far */
 
     /* a wait for credits, and before that for the client itself */
@@ -477,6 +484,17 @@ ngx_int_t ngx_http_hybrid_balancer_init(ngx_conf_t *cf,
     ngx_http_upstream_srv_conf_t *uscf);
 const char *ngx_http_hybrid_balancer_check(ngx_conf_t *cf,
     ngx_http_hybrid_loc_conf_t *hlcf);
+
+ngx_int_t ngx_http_hybrid_probe_init(ngx_conf_t *cf,
+    ngx_http_hybrid_main_conf_t *hmcf);
+ngx_int_t ngx_http_hybrid_probe_init_zone(ngx_http_hybrid_main_conf_t *hmcf,
+    ngx_log_t *log);
+ngx_int_t ngx_http_hybrid_probe_init_worker(ngx_http_hybrid_main_conf_t *hmcf,
+    ngx_cycle_t *cycle);
+void ngx_http_hybrid_probe_exit_worker(ngx_http_hybrid_main_conf_t *hmcf);
+ngx_int_t ngx_http_hybrid_peers_init(ngx_conf_t *cf,
+    ngx_http_hybrid_main_conf_t *hmcf);
+void ngx_http_hybrid_peers_leave(ngx_http_hybrid_ctx_t *ctx);
 
 /* the seconds of an answer's Retry-After, zero when there are none */
 ngx_uint_t ngx_http_hybrid_attempt_retry(ngx_http_upstream_t *u,

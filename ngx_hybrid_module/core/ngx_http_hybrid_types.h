@@ -52,6 +52,9 @@ typedef struct ngx_http_hybrid_store_s    ngx_http_hybrid_store_t;
 typedef struct ngx_http_hybrid_backend_s  ngx_http_hybrid_backend_t;
 typedef struct ngx_http_hybrid_certificate_s  ngx_http_hybrid_certificate_t;
 typedef struct ngx_http_hybrid_catalogue_s  ngx_http_hybrid_catalogue_t;
+typedef struct ngx_http_hybrid_peers_s    ngx_http_hybrid_peers_t;
+typedef struct ngx_http_hybrid_prober_s   ngx_http_hybrid_prober_t;
+typedef struct ngx_http_hybrid_target_s   ngx_http_hybrid_target_t;
 typedef struct ngx_http_hybrid_issuer_s   ngx_http_hybrid_issuer_t;
 typedef struct ngx_http_hybrid_failures_s ngx_http_hybrid_failures_t;
 typedef struct ngx_http_hybrid_gce_s      ngx_http_hybrid_gce_t;
@@ -197,8 +200,11 @@ struct ngx_http_hybrid_backend_s {
     ngx_http_hybrid_probe_t        probe;
     ngx_uint_t                     slots;   /* 0: no bound */
     ngx_hybrid_health_t           *health;
-    ngx_hybrid_path_t            **paths;   /* that are probed */
+    ngx_hybrid_path_t            **paths;   /* in the order of the peers */
     ngx_uint_t                     npaths;
+    ngx_http_hybrid_peers_t       *peers;   /* NULL: they can't be told of */
+    ngx_http_hybrid_target_t      *target;  /* of probes, NULL: none */
+    ngx_hybrid_doc_t              *turn;    /* of its probes */
     ngx_http_hybrid_catalogue_t   *catalogue;  /* NULL: not probed */
 
     unsigned                       ssl:1;

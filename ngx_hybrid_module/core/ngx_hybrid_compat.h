@@ -37,6 +37,17 @@
 #endif
 
 
+/* nginx itself looks names up again since 1.27.3: such peers come and go */
+
+#if (nginx_version >= 1027003 && NGX_HTTP_UPSTREAM_ZONE)
+#define ngx_hybrid_peer_resolved(peer)    ((peer)->host != NULL)
+#define ngx_hybrid_server_resolved(server)  ((server)->host.len != 0)
+#else
+#define ngx_hybrid_peer_resolved(peer)    0
+#define ngx_hybrid_server_resolved(server)  0
+#endif
+
+
 /* the fraction of a second of a file's last change */
 
 #if (NGX_LINUX)

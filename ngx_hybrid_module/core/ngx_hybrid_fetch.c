@@ -98,13 +98,18 @@ ngx_hybrid_fetch_start(ngx_hybrid_fetch_args_t *args, ngx_log_t *log)
     f->deadline = ngx_current_msec + args->timeout;
     ngx_hybrid_fetch_limit(f, 1);
 
-    if (args->target->addrs == NULL) {
+    if (args->addr) {
+        f->addrs = args->addr;
+        f->naddrs = 1;
+
+    } else if (args->target->addrs) {
+        f->addrs = args->target->addrs;
+        f->naddrs = args->target->naddrs;
+
+    } else {
         ngx_hybrid_fetch_resolve(f);
         return f;
     }
-
-    f->addrs = args->target->addrs;
-    f->naddrs = args->target->naddrs;
 
     ngx_hybrid_fetch_next(f);
 
@@ -153,16 +158,23 @@ ngx_hybrid_fetch_build(ngx_hybrid_fetch_t *f)
 {
     size_t                      len;
     u_char                     *p;
+    ngx_str_t                  *uri, agent;
     ngx_hybrid_fetch_target_t  *target;
 
     target = f->args.target;
+    agent = target->agent;
+    uri = f->args.uri ? f->args.uri : &target->uri;
+
+    if (agent.len == 0) {
+        ngx_str_set(&agent, "ngx_hybrid/" NGX_HYBRID_VERSION);
+    }
 
     len = sizeof("GET  HTTP/1.1" CRLF
                  "Host: " CRLF
-                 "User-Agent: ngx_hybrid/" NGX_HYBRID_VERSION CRLF
+                 "User-Agent: " CRLF
                  "Accept-Encoding: identity" CRLF
                  "Connection: close" CRLF CRLF)
-          + target->uri.len + target->host.len + f->args.headers.len;
+          + uri->len + target->host.len + agent.len + f->args.headers.len;
 
     p = ngx_alloc(len, f->timer.log);
     if (p == NULL) {
@@ -176,12 +188,12 @@ ngx_hybrid_fetch_build(ngx_hybrid_fetch_t *f)
     f->request.last = ngx_slprintf(p, p + len,
                                    "GET %V HTTP/1.1" CRLF
                                    "Host: %V" CRLF
-                                   "User-Agent: ngx_hybrid/"
-                                   NGX_HYBRID_VERSION CRLF
+                                   "User-Agent: %V" CRLF
                                    "Accept-Encoding: identity" CRLF
                                    "Connection: close" CRLF "%V" CRLF,
-                                   &target->uri, &target->host,
+                                   uri, &target->host, &agent,
                                    &f->args.headers);
+
     return NGX_OK;
 }
 
@@ -225,6 +237,7 @@ ngx_hybrid_fetch_try(ngx_hybrid_fetch_t *f, ngx_addr_t *addr)
 
     f->state = ngx_hybrid_fetch_connect;
     f->error.len = 0;
+    f->timedout = 0;
 
     ngx_memzero(&f->peer, sizeof(ngx_peer_connection_t));
 
@@ -463,6 +476,8 @@ ngx_hybrid_fetch_timeout(ngx_event_t *ev)
 {
     ngx_connection_t    *dummy = ev->data;
     ngx_hybrid_fetch_t  *f = dummy->data;
+
+    f->timedout = 1;
 
     ngx_log_error(NGX_LOG_ERR, &f->log, 0, "%s timed out",
                   ngx_hybrid_fetch_states[f->state]);

@@ -35,6 +35,10 @@ typedef struct ngx_hybrid_fetch_s  ngx_hybrid_fetch_t;
 
 typedef void (*ngx_hybrid_fetch_pt)(ngx_hybrid_fetch_t *f, void *data);
 
+/* before the handshake of a connection */
+typedef ngx_int_t (*ngx_hybrid_fetch_tls_pt)(void *data,
+    ngx_connection_t *c);
+
 
 /* where to: made at configuration, read only afterwards */
 
@@ -48,12 +52,17 @@ typedef struct {
     ngx_uint_t                 naddrs;
     ngx_resolver_t            *resolver;
     ngx_ssl_t                 *ssl;       /* NULL: plain */
+    ngx_hybrid_fetch_tls_pt    tls;       /* may be NULL */
+    void                      *tls_data;
+    ngx_str_t                  agent;     /* User-Agent, empty: the usual */
     unsigned                   literal:1; /* the name is an address */
 } ngx_hybrid_fetch_target_t;
 
 
 typedef struct {
     ngx_hybrid_fetch_target_t *target;
+    ngx_addr_t                *addr;      /* instead of the target's */
+    ngx_str_t                 *uri;       /* the same, may be NULL */
     ngx_str_t                  headers;   /* lines, each with its CRLF */
     size_t                     max;       /* bytes of the body */
     ngx_msec_t                 timeout;   /* for all of it */
@@ -87,6 +96,10 @@ struct ngx_hybrid_fetch_s {
     ngx_str_t                  error;
     ngx_uint_t                 status;
     ngx_str_t                  body;
+
+    /* of an error: nothing came in time; an answer that we don't take */
+    unsigned                   timedout:1;
+    unsigned                   refused:1;
 
     ngx_hybrid_fetch_args_t    args;
     ngx_hybrid_fetch_state_e   state;
@@ -128,6 +141,11 @@ struct ngx_hybrid_fetch_s {
 char *ngx_hybrid_fetch_target(ngx_conf_t *cf,
     ngx_hybrid_fetch_target_t *target, ngx_str_t *url, ngx_str_t *trusted,
     ngx_resolver_t *resolver);
+
+/* the last part of that, for one who fills in the rest itself */
+char *ngx_hybrid_fetch_ssl(ngx_conf_t *cf, ngx_hybrid_fetch_target_t *target,
+    ngx_str_t *trusted);
+ngx_uint_t ngx_hybrid_fetch_is_address(ngx_str_t *name);
 
 /* NULL: no memory */
 ngx_hybrid_fetch_t *ngx_hybrid_fetch_start(ngx_hybrid_fetch_args_t *args,

@@ -13,9 +13,6 @@
 
 static char *ngx_hybrid_fetch_url(ngx_conf_t *cf,
     ngx_hybrid_fetch_target_t *target, ngx_str_t *url, ngx_uint_t ssl);
-static ngx_uint_t ngx_hybrid_fetch_is_address(ngx_str_t *name);
-static char *ngx_hybrid_fetch_ssl(ngx_conf_t *cf,
-    ngx_hybrid_fetch_target_t *target, ngx_str_t *trusted);
 
 
 char *
@@ -141,7 +138,7 @@ failed:
 }
 
 
-static ngx_uint_t
+ngx_uint_t
 ngx_hybrid_fetch_is_address(ngx_str_t *name)
 {
 #if (NGX_HAVE_INET6)
@@ -156,7 +153,7 @@ ngx_hybrid_fetch_is_address(ngx_str_t *name)
 }
 
 
-static char *
+char *
 ngx_hybrid_fetch_ssl(ngx_conf_t *cf, ngx_hybrid_fetch_target_t *target,
     ngx_str_t *trusted)
 {

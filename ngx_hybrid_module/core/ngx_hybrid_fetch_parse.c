@@ -217,6 +217,7 @@ ngx_hybrid_fetch_parse_framing(ngx_hybrid_fetch_t *f)
         }
 
         if (f->left > (off_t) f->args.max) {
+            f->refused = 1;
             ngx_log_error(NGX_LOG_ERR, &f->log, 0,
                           "answer is larger than %uz bytes", f->args.max);
             return NGX_ERROR;
@@ -235,6 +236,8 @@ ngx_hybrid_fetch_parse_framing(ngx_hybrid_fetch_t *f)
     }
 
 invalid:
+
+    f->refused = 1;
 
     ngx_log_error(NGX_LOG_ERR, &f->log, 0,
                   "length or encoding of the answer is invalid");
@@ -321,6 +324,7 @@ ngx_hybrid_fetch_take(ngx_hybrid_fetch_t *f, ngx_buf_t *b, off_t max)
     used = to->last - to->pos;
 
     if (n > f->args.max - used) {
+        f->refused = 1;
         ngx_log_error(NGX_LOG_ERR, &f->log, 0,
                       "answer is larger than %uz bytes", f->args.max);
         return NGX_ERROR;

@@ -51,6 +51,17 @@ ngx_hybrid_fetch_secure(ngx_hybrid_fetch_t *f)
         }
     }
 
+    if (target->tls && target->tls(target->tls_data, c) != NGX_OK) {
+
+        if (f->error.len == 0) {
+            ngx_log_error(NGX_LOG_ERR, &f->log, 0,
+                          "TLS can't be prepared");
+        }
+
+        ngx_hybrid_fetch_end(f);
+        return;
+    }
+
     c->ssl->handler = ngx_hybrid_fetch_secured;
 
     rc = ngx_ssl_handshake(c);

@@ -199,6 +199,8 @@ ngx_hybrid_getter_turn(ngx_hybrid_getter_t *g)
         return;
     }
 
+    ngx_memzero(&args, sizeof(ngx_hybrid_fetch_args_t));
+
     args.target = &g->target;
     args.max = g->max;
     args.timeout = g->timeout;

@@ -85,6 +85,7 @@ struct ngx_hybrid_path_s {
     ngx_atomic_t               silent;   /* msec, nothing came since, or 0 */
     ngx_atomic_t               lever;    /* ngx_hybrid_lever_e */
     ngx_atomic_t               flaps;    /* changes of "down" */
+    ngx_atomic_t               ramp;     /* msec, it came back, or 0 */
     u_short                    nerror;   /* by the mutex */
     u_short                    nname;
     u_char                     error[NGX_HYBRID_HEALTH_ERROR];
@@ -120,6 +121,28 @@ ngx_hybrid_health_t *ngx_hybrid_health(ngx_hybrid_shm_t *shm,
     ngx_str_t *name);
 ngx_hybrid_path_t *ngx_hybrid_health_path(ngx_hybrid_shm_t *shm,
     ngx_hybrid_health_t *health, ngx_str_t *name);
+
+/*
+ * The result of a probe.  What has changed by that is returned; the caller
+ * tells the others.  It takes so many in a row to be up or down.  silent: the
+ * probe began then and nothing came back, else 0.
+ */
+
+#define NGX_HYBRID_PATH_UP    0x01
+#define NGX_HYBRID_PATH_DOWN  0x02
+#define NGX_HYBRID_PATH_SLOW  0x04
+#define NGX_HYBRID_PATH_FAST  0x08
+
+ngx_uint_t ngx_hybrid_path_passed(ngx_hybrid_shm_t *shm,
+    ngx_hybrid_path_t *path, ngx_uint_t passes, uint64_t usec,
+    ngx_msec_t slow);
+ngx_uint_t ngx_hybrid_path_failed(ngx_hybrid_shm_t *shm,
+    ngx_hybrid_path_t *path, ngx_uint_t fails, ngx_str_t *error,
+    ngx_msec_t silent);
+
+/* of the last one, empty if it passed; of NGX_HYBRID_HEALTH_ERROR */
+size_t ngx_hybrid_path_error(ngx_hybrid_shm_t *shm, ngx_hybrid_path_t *path,
+    u_char *buf);
 
 /*
  * Something changed that workers keep a copy of: they compare this with what

@@ -15,6 +15,7 @@
 
 #include "ngx_http_hybrid_choice.h"
 #include "ngx_http_hybrid_certificate.h"
+#include "ngx_http_hybrid_peers.h"
 
 
 /* msec, in which a closed connection answers with a reset */
@@ -83,6 +84,14 @@ ngx_http_hybrid_balancer_check(ngx_conf_t *cf, ngx_http_hybrid_loc_conf_t *hlcf)
         return "\"proxy_pass https://hybrid\" needs \"hybrid_access\"";
     }
 
+#if (NGX_HTTP_SSL)
+
+    if (hmcf->tls == NULL && conf->ssl && conf->ssl->ctx) {
+        hmcf->tls = conf;
+    }
+
+#endif
+
     backends = hmcf->backends.elts;
 
     for (i = 0; i < hmcf->backends.nelts; i++) {
@@ -134,6 +143,7 @@ ngx_http_hybrid_balancer_init_peer(ngx_http_request_t *r,
     for (i = 0; i < ctx->ncandidates; i++) {
         ctx->candidates[i].initialized = 0;
         ctx->candidates[i].spent = 0;
+        ctx->candidates[i].full = 0;
     }
 
     ctx->current = 0;
@@ -173,9 +183,12 @@ ngx_http_hybrid_balancer_get(ngx_peer_connection_t *pc, void *data)
     pc->cached = 0;
     pc->connection = NULL;
 
+    ngx_http_hybrid_peers_sync(ctx->conf);
+
     rc = ngx_http_hybrid_balancer_choose(r, pc, ctx, 0);
 
     if (rc == NGX_BUSY) {
+        (void) ngx_http_hybrid_peers_hurry(ctx);
         rc = ngx_http_hybrid_balancer_choose(r, pc, ctx, 1);
     }
 
@@ -221,6 +234,7 @@ ngx_http_hybrid_balancer_choose(ngx_http_request_t *r,
 
             if (rc == NGX_BUSY) {
                 cand->spent = 1;
+                cand->full = 1;
                 why = "no_live";
 
             } else if (rc != NGX_OK && rc != NGX_DONE) {
@@ -253,6 +267,7 @@ ngx_http_hybrid_balancer_choose(ngx_http_request_t *r,
         ctx->tries++;
         cand->tried = 1;
 
+        ngx_http_hybrid_peers_enter(ctx);
         ngx_http_hybrid_balancer_set_tries(pc, ctx, 1);
 
         return rc;
@@ -449,6 +464,7 @@ ngx_http_hybrid_balancer_free(ngx_peer_connection_t *pc, void *data,
     status = 0;
     stale = 0;
 
+    ngx_http_hybrid_peers_leave(ctx);
     ngx_http_hybrid_choice_free(cand);
 
     if (state == 0) {

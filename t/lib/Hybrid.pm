@@ -33,7 +33,13 @@ package Hybrid;
 #             body_sha256, body_length, connection, tls, sni, and "header", a
 #             hash by lower-case name ("a, b" when it came twice)
 #   clear     forgets the requests and the behaviour
-#   behave    sets faults: $b->behave(status => 503, times => 1)
+#   behave    sets faults: $b->behave(status => 503, times => 1); they hit
+#             probes too with probes => 1, or them alone with probes => 'only'
+#   probes    as requests, what a gateway's probes asked
+#   models    it has these from now on: names, or a hash of more for their
+#             entries; loaded: a hash, the seconds that they stay loaded
+#   answers   word by word: $b->answers('/api/tags' => { body => '{' });
+#             also status, headers, delay_ms, before, repeat, after
 #   deaf      $b->deaf(SECONDS): nothing reaches it, and nobody is told so
 #   stats     the counters; wait(sub { $_->{active} == 0 }) until they fit
 #   stop, start   the same port again
@@ -330,8 +336,8 @@ sub closed_port {
     }
 
     sub requests {
-        my ($b) = @_;
-        my @requests = @{$b->control('GET', 'requests')};
+        my ($b, $what) = @_;
+        my @requests = @{$b->control('GET', $what || 'requests')};
 
         for my $r (@requests) {
             for my $h (@{$r->{headers}}) {
@@ -342,6 +348,23 @@ sub closed_port {
         }
 
         return @requests;
+    }
+
+    sub probes { return $_[0]->requests('probes') }
+
+    sub models {
+        my ($b, @models) = @_;
+        $b->control('POST', 'models', ref $models[0] ? $models[0] : \@models);
+    }
+
+    sub loaded {
+        my ($b, %loaded) = @_;
+        $b->control('POST', 'loaded', \%loaded);
+    }
+
+    sub answers {
+        my ($b, %answers) = @_;
+        $b->control('POST', 'answers', \%answers);
     }
 
     sub last { my ($b) = @_; my @r = $b->requests; return $r[-1] || {} }
@@ -360,6 +383,7 @@ sub closed_port {
     sub clear {
         my ($b) = @_;
         $b->control('DELETE', 'requests');
+        $b->control('DELETE', 'probes');
         $b->behave;
     }
 
