@@ -36,3 +36,30 @@ void
 ngx_http_hybrid_catalogue_missed(ngx_http_hybrid_backend_t *backend)
 {
 }
+
+
+ngx_http_hybrid_entry_t *
+ngx_http_hybrid_catalogue_models(ngx_http_hybrid_backend_t *backend,
+    ngx_uint_t *n)
+{
+    *n = 0;
+    return NULL;
+}
+
+
+ngx_http_hybrid_entry_t *
+ngx_http_hybrid_catalogue_running(ngx_http_hybrid_backend_t *backend,
+    ngx_uint_t *n)
+{
+    *n = 0;
+    return NULL;
+}
+
+
+ngx_str_t
+ngx_http_hybrid_catalogue_version(ngx_http_hybrid_backend_t *backend)
+{
+    ngx_str_t  none = ngx_null_string;
+
+    return none;
+}

@@ -36,5 +36,32 @@ ngx_uint_t ngx_http_hybrid_catalogue_remote(
 /* the backend did not have what is on its list: look again soon */
 void ngx_http_hybrid_catalogue_missed(ngx_http_hybrid_backend_t *backend);
 
+/*
+ * The lists as they are, for lists of our own: n entries, in the order of the
+ * backend.  They are valid until the handler of this event returns.  An
+ * "ollama" backend's json is that of /api/tags or /api/ps, another's that of
+ * /v1/models; that of a model that is gone is empty.
+ */
+
+#define NGX_HTTP_HYBRID_ENTRY_REMOTE  0x01   /* leaves the premises */
+#define NGX_HTTP_HYBRID_ENTRY_GONE    0x02   /* not there now */
+
+typedef struct {
+    ngx_str_t    name;       /* canonical: as that of ngx_hybrid_model_t */
+    ngx_str_t    json;       /* a compact object */
+    ngx_uint_t   flags;
+    time_t       expires;    /* of loaded ones: wall clock */
+    uint32_t     hash;
+} ngx_http_hybrid_entry_t;
+
+ngx_http_hybrid_entry_t *ngx_http_hybrid_catalogue_models(
+    ngx_http_hybrid_backend_t *backend, ngx_uint_t *n);
+ngx_http_hybrid_entry_t *ngx_http_hybrid_catalogue_running(
+    ngx_http_hybrid_backend_t *backend, ngx_uint_t *n);
+
+/* the text of "version" in /api/version, empty if it is not known */
+ngx_str_t ngx_http_hybrid_catalogue_version(
+    ngx_http_hybrid_backend_t *backend);
+
 
 #endif /* _NGX_HTTP_HYBRID_CATALOGUE_H_INCLUDED_ */
