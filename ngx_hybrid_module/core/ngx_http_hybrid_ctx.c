@@ -95,6 +95,10 @@ ngx_http_hybrid_ctx_cleanup(void *data)
     ngx_http_hybrid_peers_leave(ctx);
     ngx_http_hybrid_socket_done(ctx);
 
+    if (ctx->body) {
+        ngx_http_hybrid_body_free(ctx);
+    }
+
     if (ctx->client) {
         ngx_http_hybrid_client_release(ctx->client);
     }

@@ -231,6 +231,12 @@ ngx_http_hybrid_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
 
     ctx = ngx_http_hybrid_get_ctx(r);
 
+    if (ctx && ctx->body && ngx_http_hybrid_answered(r, ctx)
+        && ctx->u->header_sent)
+    {
+        ngx_http_hybrid_body_free(ctx);
+    }
+
     if (ctx == NULL || !ctx->replace || in == NULL) {
         return ngx_http_next_body_filter(r, in);
     }

@@ -423,6 +423,7 @@ ngx_table_elt_t *ngx_http_hybrid_add_header(ngx_http_request_t *r,
 
 ngx_int_t ngx_http_hybrid_body_init(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx);
+void ngx_http_hybrid_body_free(ngx_http_hybrid_ctx_t *ctx);
 void ngx_http_hybrid_body_scan(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_chain_t *in);
 ngx_int_t ngx_http_hybrid_body_splice(ngx_http_request_t *r,

@@ -68,7 +68,10 @@ ngx_http_hybrid_body_init(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
 {
     ngx_http_hybrid_body_t  *body;
 
-    body = ngx_palloc(r->pool, sizeof(ngx_http_hybrid_body_t));
+    /* not of the pool: it is large, and a stream goes on long without it */
+
+    body = ngx_alloc(sizeof(ngx_http_hybrid_body_t), r->connection->log);
+    ctx->body = body;
 
     if (body == NULL
         || ngx_hybrid_json_init(&body->json, ngx_http_hybrid_body_keys,
@@ -81,7 +84,6 @@ ngx_http_hybrid_body_init(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
     }
 
     body->form = NULL;
-    ctx->body = body;
 
     ngx_http_hybrid_size_measure(ctx);
 
@@ -90,6 +92,16 @@ ngx_http_hybrid_body_init(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
     }
 
     return NGX_OK;
+}
+
+
+/* nothing is read from it, or built for another candidate, any more */
+
+void
+ngx_http_hybrid_body_free(ngx_http_hybrid_ctx_t *ctx)
+{
+    ngx_free(ctx->body);
+    ctx->body = NULL;
 }
 
 
