@@ -102,7 +102,21 @@ my @refused = (
   => 'hybrid_clients off; hybrid_clients redis;' ],
 [ later('hybrid_barrier') => 'hybrid_barrier 8k 1s;' ],
 [ later('hybrid_heartbeat') => 'hybrid_heartbeat 10s;' ],
-[ later('hybrid_admin') => in_location('hybrid_admin;') ],
+[ '"hybrid_admin" needs "hybrid_access": only a client with the verb "admin" '
+  . 'gets in' => $backend, 'location /here/ { hybrid_admin; }' ],
+[ '"hybrid_admin" needs "hybrid_access"' => $backend,
+  'hybrid_access token; location /here/ { hybrid_access off; hybrid_admin; }' ],
+[ '"hybrid_admin" with "satisfy any": nobody gets in by address' => $backend,
+  'satisfy any; location /here/ { hybrid_access token; hybrid_admin; }' ],
+(map { [ '"hybrid_admin" and something else that answers are in one location'
+         => $backend, "location /here/ { hybrid_access token; $_ }" ] }
+    'hybrid_admin; proxy_pass http://127.0.0.1:1;',
+    'hybrid_admin; hybrid_status json;'),
+(map { [ '"hybrid_admin" needs a location that is a prefix and ends with "/"'
+         => $backend, "location $_ { hybrid_access token; hybrid_admin; }" ] }
+    '/here', '= /here/', '~ ^/here/', '@here'),
+[ '"hybrid_admin" directive is duplicate'
+  => $backend, 'location /here/ { hybrid_admin; hybrid_admin; }' ],
 [ '"hybrid_shadow" directive is duplicate'
   => in_location('hybrid_shadow on; hybrid_shadow off;') ],
 [ later('hybrid_status html') => in_location('hybrid_status html;') ],

@@ -29,7 +29,7 @@ while (my ($name, $from) = each %files) {
 $t->file('secrets/forge.id', "0123456789abcdef.access\n");
 $t->file('secrets/forge.secret', "a-secret\n");
 
-for my $name (glob "$Hybrid::ROOT/conf/identity/nginx.conf") {
+for my $name (glob "$Hybrid::ROOT/conf/{identity,routing}/nginx.conf") {
     open my $in, '<', $name or die "$name: $!";
     my $text = do { local $/; <$in> };
 

@@ -300,6 +300,9 @@ ngx_http_hybrid_access_identity(ngx_http_request_t *r,
 
     if (hlcf->status) {
         ctx->endpoint = ngx_http_hybrid_endpoint_status();
+
+    } else if (hlcf->admin) {
+        ctx->endpoint = ngx_http_hybrid_endpoint_admin();
     }
 
     rc = ngx_http_hybrid_identify(r, ctx, hlcf->access);
@@ -321,7 +324,9 @@ ngx_http_hybrid_access_admit(ngx_http_request_t *r,
 
     rc = ngx_http_hybrid_access_headers(r, ctx, hlcf);
 
-    if (rc == NGX_OK && !hlcf->status) {
+    /* who has to move a machine's load away must not run into a limit */
+
+    if (rc == NGX_OK && !hlcf->status && !hlcf->admin) {
         rc = ngx_http_hybrid_limit_reserve(r, ctx);
     }
 
@@ -347,7 +352,7 @@ static ngx_int_t
 ngx_http_hybrid_access_headers(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_loc_conf_t *hlcf)
 {
-    if (!hlcf->status) {
+    if (!hlcf->status && !hlcf->admin) {
         ctx->endpoint = ngx_http_hybrid_endpoint_find(r, &ctx->path,
                                                       &ctx->allow);
     }
@@ -388,6 +393,9 @@ ngx_http_hybrid_access_headers(ngx_http_request_t *r,
                                           "a body is not expected here");
         }
 
+        return NGX_OK;
+
+    case ngx_http_hybrid_model_own:
         return NGX_OK;
 
     default:
@@ -545,6 +553,9 @@ ngx_http_hybrid_access_decide(ngx_http_request_t *r,
 
     case ngx_http_hybrid_model_list:
         r->content_handler = ngx_http_hybrid_list_handler;
+        return NGX_OK;
+
+    case ngx_http_hybrid_model_own:
         return NGX_OK;
 
     case ngx_http_hybrid_model_none:

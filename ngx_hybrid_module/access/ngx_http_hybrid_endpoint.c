@@ -78,6 +78,13 @@ static const ngx_http_hybrid_endpoint_t  ngx_http_hybrid_status_endpoint =
     ngx_http_hybrid_ollama(NGX_HTTP_HYBRID_READ_METHODS, "", READ, none);
 
 
+/* what hybrid-ctl talks to: the bodies are small, and read by it */
+
+static const ngx_http_hybrid_endpoint_t  ngx_http_hybrid_admin_endpoint =
+    ngx_http_hybrid_ollama(NGX_HTTP_HYBRID_READ_METHODS|NGX_HTTP_POST, "",
+                           ADMIN, own);
+
+
 /*
  * path is set to the raw path without the query.  NULL with methods: the path
  * exists, but with these only.
@@ -151,6 +158,13 @@ const ngx_http_hybrid_endpoint_t *
 ngx_http_hybrid_endpoint_status(void)
 {
     return &ngx_http_hybrid_status_endpoint;
+}
+
+
+const ngx_http_hybrid_endpoint_t *
+ngx_http_hybrid_endpoint_admin(void)
+{
+    return &ngx_http_hybrid_admin_endpoint;
 }
 
 

@@ -12,6 +12,10 @@
 #include "ngx_http_hybrid_module.h"
 
 
+/* seconds, after which an operator may have changed his mind */
+#define NGX_HTTP_HYBRID_REFUSAL_DRAINED  10
+
+
 typedef struct {
     ngx_uint_t                 status;
     ngx_str_t                  reason;
@@ -213,6 +217,15 @@ ngx_http_hybrid_refusal_replace(ngx_http_request_t *r,
             /* who may have the model is down */
 
             r->err_status = NGX_HTTP_SERVICE_UNAVAILABLE;
+
+            if (ctx->tries == 0 && ngx_http_hybrid_lever_drained(ctx)) {
+                ctx->retry_after = ngx_max(ctx->retry_after,
+                                           NGX_HTTP_HYBRID_REFUSAL_DRAINED);
+
+                (void) ngx_http_hybrid_refuse(ctx, r->err_status, "drained",
+                                   "this model's machines are taken out of "
+                                   "service");
+            }
 
         } else if (ctx->last_status) {
             r->err_status = ctx->last_status;

@@ -110,7 +110,7 @@ static ngx_command_t  ngx_http_hybrid_commands[] = {
 
     { ngx_string("hybrid_admin"),
       NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS,
-      ngx_http_hybrid_later,
+      ngx_http_hybrid_admin,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
       NULL },
@@ -433,7 +433,9 @@ ngx_http_hybrid_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_bitmask_value(conf->access, prev->access,
                                  NGX_HTTP_HYBRID_ACCESS_OFF);
 
-    if (ngx_http_hybrid_cert_check(cf, conf) != NGX_CONF_OK) {
+    if (ngx_http_hybrid_cert_check(cf, conf) != NGX_CONF_OK
+        || ngx_http_hybrid_admin_check(cf, conf) != NGX_CONF_OK)
+    {
         return NGX_CONF_ERROR;
     }
 
@@ -578,6 +580,10 @@ ngx_http_hybrid_init_zone(ngx_shm_zone_t *zone, void *data)
         return NGX_ERROR;
     }
 
+    if (ngx_http_hybrid_lever_init_zone(hmcf, zone->shm.log) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
     return ngx_http_hybrid_revoke_init_zone(hmcf, zone->shm.log);
 }
 
@@ -628,7 +634,9 @@ ngx_http_hybrid_init_process(ngx_cycle_t *cycle)
     ngx_hybrid_watch_start(&hmcf->watches, cycle);
     ngx_hybrid_getters_start(&hmcf->getters, hmcf->shm, cycle);
 
-    if (ngx_http_hybrid_probe_init_worker(hmcf, cycle) != NGX_OK) {
+    if (ngx_http_hybrid_probe_init_worker(hmcf, cycle) != NGX_OK
+        || ngx_http_hybrid_lever_init_worker(hmcf, cycle) != NGX_OK)
+    {
         return NGX_ERROR;
     }
 

@@ -40,6 +40,8 @@ typedef struct {
     ngx_hybrid_watches_t           watches;   /* files read again on change */
     ngx_hybrid_getters_t           getters;   /* documents fetched again */
     ngx_hybrid_doc_t              *revoked;   /* NULL: no Redis */
+    ngx_hybrid_doc_t              *levers_doc;  /* NULL: no Redis */
+    ngx_uint_t                     admin;     /* a location is one */
     ngx_flag_t                     clients_redis;
     ngx_http_hybrid_place_t        clients_place;
     ngx_hybrid_doc_t              *store_doc; /* identities in Redis */
@@ -56,6 +58,7 @@ typedef struct {
     ngx_http_hybrid_jwt_t         *jwt;
     ngx_http_hybrid_flush_t       *flush;
     ngx_http_hybrid_revoke_t      *revoke;
+    ngx_http_hybrid_levers_t      *levers;
     ngx_http_hybrid_failures_t    *failures;
     ngx_http_hybrid_client_t       stranger;  /* whom hybrid_shadow lets in */
     ngx_http_hybrid_store_t       *store;     /* clients from Redis */
@@ -76,6 +79,8 @@ typedef struct {
     ngx_uint_t                     access;  /* NGX_HTTP_HYBRID_ACCESS_* */
     ngx_http_hybrid_place_t        place;   /* of hybrid_access */
     ngx_http_hybrid_status_e       status;
+    ngx_uint_t                     admin;
+    ngx_http_hybrid_place_t        admin_place;
     ngx_flag_t                     shadow;
 } ngx_http_hybrid_loc_conf_t;
 
@@ -98,6 +103,7 @@ typedef enum {
     ngx_http_hybrid_model_copy,       /* "source" and "destination" */
     ngx_http_hybrid_model_path,       /* the rest of the path */
     ngx_http_hybrid_model_google,     /* in the middle of the path */
+    ngx_http_hybrid_model_own,        /* of the gateway, with a body */
     ngx_http_hybrid_model_list        /* answered by the gateway itself */
 } ngx_http_hybrid_model_e;
 
@@ -327,6 +333,7 @@ const char *ngx_http_hybrid_options_add(ngx_http_hybrid_options_t *options,
 const ngx_http_hybrid_endpoint_t *ngx_http_hybrid_endpoint_find(
     ngx_http_request_t *r, ngx_str_t *path, ngx_uint_t *methods);
 const ngx_http_hybrid_endpoint_t *ngx_http_hybrid_endpoint_status(void);
+const ngx_http_hybrid_endpoint_t *ngx_http_hybrid_endpoint_admin(void);
 ngx_http_hybrid_dialect_e ngx_http_hybrid_endpoint_dialect(
     ngx_http_request_t *r);
 
@@ -441,6 +448,15 @@ ngx_uint_t ngx_http_hybrid_route_has(ngx_http_hybrid_route_t *route,
 ngx_uint_t ngx_http_hybrid_backend_has(ngx_http_hybrid_backend_t *backend,
     ngx_hybrid_model_t *model, ngx_http_hybrid_rename_t **rename);
 ngx_int_t ngx_http_hybrid_list_handler(ngx_http_request_t *r);
+
+char *ngx_http_hybrid_admin(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_hybrid_admin_check(ngx_conf_t *cf,
+    ngx_http_hybrid_loc_conf_t *hlcf);
+ngx_int_t ngx_http_hybrid_lever_init_zone(ngx_http_hybrid_main_conf_t *hmcf,
+    ngx_log_t *log);
+ngx_int_t ngx_http_hybrid_lever_init_worker(ngx_http_hybrid_main_conf_t *hmcf,
+    ngx_cycle_t *cycle);
+ngx_uint_t ngx_http_hybrid_lever_drained(ngx_http_hybrid_ctx_t *ctx);
 
 /* hybrid_route of a virtual model, by the size of the prompt */
 ngx_uint_t ngx_http_hybrid_size_is(ngx_str_t *word);

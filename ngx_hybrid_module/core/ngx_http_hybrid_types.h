@@ -48,6 +48,7 @@ typedef struct ngx_http_hybrid_ctx_s      ngx_http_hybrid_ctx_t;
 typedef struct ngx_http_hybrid_lease_s    ngx_http_hybrid_lease_t;
 typedef struct ngx_http_hybrid_flush_s    ngx_http_hybrid_flush_t;
 typedef struct ngx_http_hybrid_revoke_s   ngx_http_hybrid_revoke_t;
+typedef struct ngx_http_hybrid_levers_s   ngx_http_hybrid_levers_t;
 typedef struct ngx_http_hybrid_store_s    ngx_http_hybrid_store_t;
 typedef struct ngx_http_hybrid_backend_s  ngx_http_hybrid_backend_t;
 typedef struct ngx_http_hybrid_certificate_s  ngx_http_hybrid_certificate_t;

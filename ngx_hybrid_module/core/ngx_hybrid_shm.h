@@ -152,6 +152,7 @@ typedef struct {
     struct ngx_hybrid_health_s  *healths;
     ngx_atomic_t               health_generation;
     ngx_hybrid_pairs_t        *pairs;     /* models on backends */
+    struct ngx_hybrid_lever_node_s  *levers;    /* of operators */
     ngx_atomic_t               flush_due; /* msec */
     ngx_atomic_t               flushes;
     ngx_uint_t                 max;       /* series there is room for */

@@ -31,7 +31,9 @@ ngx_http_hybrid_stats_log(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
 
     static ngx_str_t  none = ngx_string("-");
 
-    if (ctx->endpoint == ngx_http_hybrid_endpoint_status()) {
+    if (ctx->endpoint == ngx_http_hybrid_endpoint_status()
+        || ctx->endpoint == ngx_http_hybrid_endpoint_admin())
+    {
         return;
     }
 
