@@ -23,9 +23,9 @@ my $http = <<"END";
     upstream forge { server $forge->{addr} max_fails=0; keepalive 8; }
     upstream anvil { server $anvil->{addr} max_fails=0; keepalive 8; }
     upstream busy { server $busy_addr; keepalive 8; }
-    hybrid_backend forge { pass http://forge; }
-    hybrid_backend anvil { pass http://anvil; }
-    hybrid_backend busy { pass http://busy; }
+    hybrid_backend forge { pass http://forge; probe off; }
+    hybrid_backend anvil { pass http://anvil; probe off; }
+    hybrid_backend busy { pass http://busy; probe off; }
     hybrid_route m forge anvil;
     hybrid_route slow forge;
     hybrid_route big busy;
@@ -76,6 +76,35 @@ $forge->stop;
 $forge->start;
 
 
+# -- many at a time
+
+my $body = '{"model":"m","messages":[],"stream":false}';
+
+
+sub begin {
+    my $s = $t->open;
+    $s->send("POST /api/chat HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+             . $t->auth_lines . 'Content-Length: ' . length($body)
+             . "\r\n\r\n$body");
+    return $s;
+}
+
+
+$forge->behave(delay_ms => 1000);
+$_->read_until for map { begin() } 1 .. 8;
+$forge->behave;
+is $forge->stats->{open}, 9, 'eight connections are kept';   # and this one
+$forge->deaf(600);
+
+my @answers = map { $_->read_until } map { begin() } 1 .. 8;
+is scalar(grep { /X-Hybrid-Backend: anvil/ } @answers), 8,
+   'all are dead, and all requests go on';
+
+$forge->stop;
+$forge->start;
+is backend(ask('m')), 'forge', 'which says nothing of the model there';
+
+
 # -- in the middle of a body
 
 is backend(ask('m')), 'forge', 'the path is back';
@@ -94,11 +123,7 @@ for my $event ('leaves', 'reloads') {
     is backend(ask('m')), 'forge', 'the path is back';
     $forge->deaf(600);
 
-    my $body = '{"model":"m","messages":[],"stream":false}';
-    my $s = $t->open;
-    $s->send("POST /api/chat HTTP/1.1\r\nHost: a\r\n"
-             . $t->auth_lines . 'Content-Length: ' . length($body)
-             . "\r\n\r\n$body");
+    my $s = begin();
 
     if ($event eq 'leaves') {
         $s->close;

@@ -273,6 +273,7 @@ struct ngx_http_hybrid_ctx_s {
     unsigned                           valid_location:1;
     unsigned                           no_live:1;
     unsigned                           passed_over:1; /* a better one */
+    unsigned                           lost:1;        /* on its path */
     unsigned                           replace:1;
     unsigned                           replaced:1;
     unsigned                           degraded:1;

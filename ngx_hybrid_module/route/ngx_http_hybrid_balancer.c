@@ -491,7 +491,11 @@ ngx_http_hybrid_balancer_free(ngx_peer_connection_t *pc, void *data,
                    < NGX_HTTP_HYBRID_STALE;
 
         if (!stale) {
-            ngx_http_hybrid_choice_failed(ctx, cand, status, timedout);
+
+            if (!ctx->lost) {
+                ngx_http_hybrid_choice_failed(ctx, cand, status, timedout);
+            }
+
             ngx_http_hybrid_attempt_failed(ctx, cand, status, timedout);
 
             /* for the client, should nobody be left to ask */
@@ -516,6 +520,8 @@ ngx_http_hybrid_balancer_free(ngx_peer_connection_t *pc, void *data,
         state = NGX_PEER_NEXT;
         cand->spent = ngx_http_hybrid_balancer_others(ctx);
     }
+
+    ctx->lost = 0;
 
     ngx_http_hybrid_socket_done(ctx);
 

@@ -300,6 +300,10 @@ ngx_http_hybrid_peers_move(ngx_http_hybrid_main_conf_t *hmcf)
         if (ngx_http_hybrid_peers_dead(ctx)) {
             c = ctx->u->peer.connection;
 
+            /* which says nothing of the model there */
+
+            ctx->lost = 1;
+
             c->read->timedout = 1;
             ngx_post_event(c->read, &ngx_posted_events);
         }

@@ -161,6 +161,7 @@ ngx_http_hybrid_socket_handler(ngx_event_t *ev)
 
     /* as a timeout of nginx's own, whatever is being waited for */
 
+    ctx->lost = 1;
     c->read->timedout = 1;
     ngx_post_event(c->read, &ngx_posted_events);
 }

@@ -62,7 +62,10 @@ KEPT = """
         server 10.8.1.10:11434 backup;
         keepalive 16;
     }
-    hybrid_backend forge { pass http://forge; models mistral:7b; }
+    hybrid_backend forge {
+        pass http://forge; models mistral:7b;
+        probe off;
+    }
     hybrid_route mistral:7b forge;
 """
 
@@ -95,16 +98,20 @@ def show_failed(lab, results):
         lab.note(str(r))
 
 
-def shares(lab, results, since, of=None):
-    """Who answered, by half seconds."""
+def shares(lab, results, since):
+    """Who answered, by seconds; lines that repeat are left out."""
     rows = collections.defaultdict(collections.Counter)
     for r in results:
-        rows[int((r.start - since) * 2) / 2][(of or (lambda r: r.tunnel))(r)] \
-            += 1
+        rows[int(r.start - since)][r.tunnel] += 1
+    last = None
     for at, row in sorted(rows.items()):
-        lab.note(f"{at:5.1f} s  " + "  ".join(
-            f"{name} {100 * n // row.total():3d}%"
-            for name, n in sorted(row.items())))
+        percent = {name: 100 * n / row.total() for name, n in row.items()}
+        if last and last.keys() == percent.keys() and all(
+                abs(percent[name] - last[name]) < 5 for name in last):
+            continue
+        last = percent
+        lab.note(f"{at:4d} s  " + "  ".join(
+            f"{name} {percent[name]:3.0f}%" for name in sorted(percent)))
 
 
 async def path(lab):
@@ -115,13 +122,49 @@ async def path(lab):
 
     async with Load(clients) as running:
         await asyncio.sleep(8)
-        cut = time.monotonic()
         network.cut(0)
+        cut = time.monotonic()
         await asyncio.sleep(14)
+        healed = time.monotonic()
+        network.heal(0)
+        await asyncio.sleep(24)
 
     results = running.results
     usual = base(between(results, 0, cut - 2))
-    judge_cut(lab, results, usual, cut)
+    judge_cut(lab, between(results, 0, healed), usual, cut)
+    judge_back(lab, between(results, healed), usual, healed)
+
+
+def judge_back(lab, results, usual, healed):
+    failed = [r for r in results if not r.complete]
+    lab.check(not failed, "healed: no request fails",
+              f"{len(failed)} of {len(results)}")
+    show_failed(lab, failed)
+    lab.below(worst(results, usual), ALLOWANCE,
+              "worst latency added to a request")
+    back = [r for r in results if r.tunnel == "0"]
+    first = min((r.start for r in back), default=None)
+    if not lab.gateway.probes:
+        lab.skip("how it comes back: needs probes")
+        return
+    if lab.below(first and first - healed, TRUSTED + ALLOWANCE,
+                 "the path is used again"):
+        lab.check(share(results, first, first + 1)
+                  < share(results, first + 3 * INTERVAL,
+                          first + 3 * INTERVAL + 1)
+                  <= share(results, healed + 22) + 0.15,
+                  "little by little")
+        lab.check(0.35 < share(results, healed + 22) < 0.65,
+                  "and at the end as much as the other one",
+                  f"{share(results, healed + 22):.0%}")
+    lab.note("over which tunnel, after it was healed")
+    shares(lab, results, healed)
+
+
+def share(results, start, end=float("inf")):
+    """Of the first tunnel."""
+    some = between(results, start, end)
+    return sum(r.tunnel == "0" for r in some) / max(1, len(some))
 
 
 def judge_cut(lab, results, usual, cut):
@@ -181,8 +224,8 @@ async def routed(lab):
 
     async with Load(kinds_of(client)) as running:
         await asyncio.sleep(6)
-        cut = time.monotonic()
         network.cut(0)
+        cut = time.monotonic()
         noticed = await gateway.until(lambda: network.tunnels_of_bgp() == 1)
         await asyncio.sleep(8)
 
@@ -218,8 +261,8 @@ async def both(lab):
 
     async with Load(kinds_of(home, away)) as running:
         await asyncio.sleep(6)
-        cut = time.monotonic()
         network.cut(0, 1)
+        cut = time.monotonic()
         await asyncio.sleep(20)
         healed = time.monotonic()
         network.heal(0, 1)
