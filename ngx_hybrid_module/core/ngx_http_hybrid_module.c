@@ -9,6 +9,7 @@
 #include "ngx_http_hybrid_conf.h"
 #include "ngx_http_hybrid_cert.h"
 #include "ngx_http_hybrid_issuer.h"
+#include "ngx_http_hybrid_choice.h"
 
 
 static ngx_int_t ngx_http_hybrid_log_handler(ngx_http_request_t *r);
@@ -624,13 +625,13 @@ ngx_http_hybrid_init_process(ngx_cycle_t *cycle)
     }
 
     if (ngx_http_hybrid_request_init_worker(hmcf, cycle) != NGX_OK
+        || ngx_http_hybrid_choice_init_worker(hmcf, cycle) != NGX_OK
         || ngx_http_hybrid_failure_init_worker(hmcf, cycle) != NGX_OK
         || ngx_http_hybrid_jwt_init_worker(hmcf, cycle) != NGX_OK)
     {
         return NGX_ERROR;
     }
 
-    ngx_hybrid_health_start(hmcf->shm);
     ngx_hybrid_watch_start(&hmcf->watches, cycle);
     ngx_hybrid_getters_start(&hmcf->getters, hmcf->shm, cycle);
 
@@ -669,6 +670,8 @@ ngx_http_hybrid_exit_process(ngx_cycle_t *cycle)
     if (hmcf == NULL || !hmcf->defined) {
         return;
     }
+
+    ngx_hybrid_health_end(hmcf->shm);
 
     if (hmcf->redis) {
         ngx_hybrid_redis_destroy(hmcf->redis);

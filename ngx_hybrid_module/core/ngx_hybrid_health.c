@@ -12,10 +12,11 @@
 #define NGX_HYBRID_HEALTH_BLOCK_MAX  3600000
 
 
-/* a worker's own, but for more workers than there are cells */
+/* the last one is shared by all for whom there is none */
+#define NGX_HYBRID_HEALTH_SHARED     (NGX_HYBRID_HEALTH_CELLS - 1)
 
 #define ngx_hybrid_health_cell()                                              \
-    ((ngx_uint_t) ngx_process_slot % NGX_HYBRID_HEALTH_CELLS)
+    ngx_min((ngx_uint_t) ngx_process_slot, NGX_HYBRID_HEALTH_SHARED)
 
 
 ngx_str_t  ngx_hybrid_passed_names[] = {
@@ -141,14 +142,64 @@ ngx_hybrid_health_start(ngx_hybrid_shm_t *shm)
 
     for (health = shm->sh->healths; health; health = health->next) {
 
-        if (ngx_process_slot < NGX_HYBRID_HEALTH_CELLS) {
+        if (cell != NGX_HYBRID_HEALTH_SHARED) {
             health->cells[cell].busy = 0;
+            health->cells[cell].pid = ngx_pid;
         }
 
         do {
             n = health->ncells;
         } while (n <= cell
                  && !ngx_atomic_cmp_set(&health->ncells, n, cell + 1));
+    }
+}
+
+
+void
+ngx_hybrid_health_end(ngx_hybrid_shm_t *shm)
+{
+    ngx_uint_t            cell;
+    ngx_hybrid_health_t  *health;
+
+    cell = ngx_hybrid_health_cell();
+
+    if (cell == NGX_HYBRID_HEALTH_SHARED) {
+        return;
+    }
+
+    for (health = shm->sh->healths; health; health = health->next) {
+        if (health->cells[cell].pid == (ngx_atomic_uint_t) ngx_pid) {
+            health->cells[cell].busy = 0;
+        }
+    }
+}
+
+
+void
+ngx_hybrid_health_reap(ngx_hybrid_shm_t *shm)
+{
+    ngx_uint_t                 i;
+    ngx_atomic_uint_t          busy, pid;
+    ngx_hybrid_health_t       *health;
+    ngx_hybrid_health_cell_t  *cell;
+
+    for (health = shm->sh->healths; health; health = health->next) {
+        for (i = 0; i < health->ncells && i < NGX_HYBRID_HEALTH_SHARED; i++) {
+
+            cell = &health->cells[i];
+            busy = cell->busy;
+            pid = cell->pid;
+
+            if (busy == 0 || pid == 0 || pid == (ngx_atomic_uint_t) ngx_pid) {
+                continue;
+            }
+
+            if (kill((ngx_pid_t) pid, 0) == -1 && ngx_errno == ESRCH
+                && cell->pid == pid)
+            {
+                (void) ngx_atomic_cmp_set(&cell->busy, busy, 0);
+            }
+        }
     }
 }
 

@@ -65,7 +65,8 @@ typedef enum {
 
 typedef struct {
     ngx_atomic_t               busy;
-    u_char                     pad[64 - sizeof(ngx_atomic_t)];
+    ngx_atomic_t               pid;      /* whose it is */
+    u_char                     pad[64 - 2 * sizeof(ngx_atomic_t)];
 } ngx_hybrid_health_cell_t;
 
 
@@ -150,8 +151,14 @@ size_t ngx_hybrid_path_error(ngx_hybrid_shm_t *shm, ngx_hybrid_path_t *path,
  */
 void ngx_hybrid_health_touch(ngx_hybrid_shm_t *shm);
 
-/* a worker starts: what one before it in its place left is no more */
+/*
+ * A worker starts: what one before it in its place left is no more; and it
+ * ends.  What one that was killed left is given back when another looks for
+ * that, from time to time: the master does not replace one that was exiting.
+ */
 void ngx_hybrid_health_start(ngx_hybrid_shm_t *shm);
+void ngx_hybrid_health_end(ngx_hybrid_shm_t *shm);
+void ngx_hybrid_health_reap(ngx_hybrid_shm_t *shm);
 
 /* requests that are with the backend, of all workers */
 ngx_uint_t ngx_hybrid_health_busy(ngx_hybrid_health_t *health);

@@ -141,7 +141,9 @@ ngx_hybrid_pair_make(ngx_hybrid_pairs_t *pairs, ngx_shmtx_t *mutex,
                 break;
             }
 
-            if (now - set[i].used > now - pair->used) {
+            /* either may have been used after "now" was read */
+
+            if ((ngx_msec_int_t) (pair->used - set[i].used) > 0) {
                 pair = &set[i];
             }
         }

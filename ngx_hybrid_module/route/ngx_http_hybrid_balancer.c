@@ -143,6 +143,7 @@ ngx_http_hybrid_balancer_init_peer(ngx_http_request_t *r,
     for (i = 0; i < ctx->ncandidates; i++) {
         ctx->candidates[i].initialized = 0;
         ctx->candidates[i].spent = 0;
+        ctx->candidates[i].let = 0;
         ctx->candidates[i].full = 0;
     }
 
@@ -283,6 +284,7 @@ ngx_http_hybrid_balancer_candidate(ngx_http_request_t *r,
     ngx_http_hybrid_candidate_t *cand)
 {
     ngx_int_t             rc;
+    ngx_str_t            *name;
     const char           *fault;
     ngx_http_upstream_t  *u;
 
@@ -329,6 +331,19 @@ ngx_http_hybrid_balancer_candidate(ngx_http_request_t *r,
         return rc;
     }
 
+    /* nginx may give up a peer, and its name, before the request ends */
+
+    name = ngx_palloc(r->pool, sizeof(ngx_str_t) + pc->name->len);
+    if (name == NULL) {
+        return NGX_ERROR;
+    }
+
+    name->len = pc->name->len;
+    name->data = (u_char *) (name + 1);
+    ngx_memcpy(name->data, pc->name->data, name->len);
+
+    pc->name = name;
+
     /* a stale status would be taken for this peer's answer */
 
     u->headers_in.status_n = 0;
@@ -371,6 +386,7 @@ ngx_http_hybrid_balancer_init_candidate(ngx_http_request_t *r,
     pc->data = save.data;
     pc->get = save.get;
     pc->free = save.free;
+    pc->notify = save.notify;
     pc->tries = save.tries;
 
 #if (NGX_SSL || NGX_COMPAT)
@@ -467,6 +483,14 @@ ngx_http_hybrid_balancer_free(ngx_peer_connection_t *pc, void *data,
     ngx_http_hybrid_peers_leave(ctx);
     ngx_http_hybrid_choice_free(cand);
 
+    if (ctx->u == NULL) {
+
+        /* an internal redirect while the answer was being sent */
+
+        cand->free(pc, cand->data, state);
+        return;
+    }
+
     if (state == 0) {
         ngx_http_hybrid_choice_ended(ctx, cand);
     }
@@ -493,7 +517,7 @@ ngx_http_hybrid_balancer_free(ngx_peer_connection_t *pc, void *data,
         if (!stale) {
 
             if (!ctx->lost) {
-                ngx_http_hybrid_choice_failed(ctx, cand, status, timedout);
+                ngx_http_hybrid_choice_failed(ctx, cand, status);
             }
 
             ngx_http_hybrid_attempt_failed(ctx, cand, status, timedout);

@@ -18,6 +18,7 @@
 
 /* msec */
 #define NGX_HTTP_HYBRID_CHOICE_QUOTA  900000
+#define NGX_HTTP_HYBRID_CHOICE_REAP   5000
 
 
 typedef struct {
@@ -27,6 +28,14 @@ typedef struct {
 } ngx_http_hybrid_choice_t;
 
 
+typedef struct {
+    ngx_event_t        event;
+    ngx_connection_t   dummy;
+    ngx_hybrid_shm_t  *shm;
+} ngx_http_hybrid_reaper_t;
+
+
+static void ngx_http_hybrid_choice_reap(ngx_event_t *ev);
 static void ngx_http_hybrid_choice_look(ngx_http_hybrid_ctx_t *ctx,
     ngx_http_hybrid_candidate_t *cand, ngx_http_hybrid_choice_t *choice);
 static ngx_uint_t ngx_http_hybrid_choice_better(
@@ -34,8 +43,58 @@ static ngx_uint_t ngx_http_hybrid_choice_better(
 static ngx_hybrid_pair_t *ngx_http_hybrid_choice_pair(
     ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_candidate_t *cand,
     ngx_uint_t make);
+static ngx_uint_t ngx_http_hybrid_choice_broken(ngx_http_hybrid_ctx_t *ctx);
 static void ngx_http_hybrid_choice_count(ngx_http_hybrid_ctx_t *ctx,
-    ngx_http_hybrid_candidate_t *cand, ngx_uint_t blame);
+    ngx_http_hybrid_candidate_t *cand);
+
+
+/* slots that a worker held when it was killed */
+
+ngx_int_t
+ngx_http_hybrid_choice_init_worker(ngx_http_hybrid_main_conf_t *hmcf,
+    ngx_cycle_t *cycle)
+{
+    ngx_http_hybrid_reaper_t  *reaper;
+
+    ngx_hybrid_health_start(hmcf->shm);
+
+    reaper = ngx_pcalloc(cycle->pool, sizeof(ngx_http_hybrid_reaper_t));
+    if (reaper == NULL) {
+        return NGX_ERROR;
+    }
+
+    reaper->shm = hmcf->shm;
+    reaper->dummy.fd = (ngx_socket_t) -1;
+    reaper->dummy.data = reaper;
+
+    reaper->event.handler = ngx_http_hybrid_choice_reap;
+    reaper->event.data = &reaper->dummy;
+    reaper->event.log = cycle->log;
+    reaper->event.cancelable = 1;
+
+    ngx_add_timer(&reaper->event, NGX_HTTP_HYBRID_CHOICE_REAP);
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_hybrid_choice_reap(ngx_event_t *ev)
+{
+    ngx_connection_t          *dummy;
+    ngx_http_hybrid_reaper_t  *reaper;
+
+    if (ngx_exiting || ngx_terminate) {
+        return;
+    }
+
+    dummy = ev->data;
+    reaper = dummy->data;
+
+    ngx_hybrid_health_reap(reaper->shm);
+
+    ngx_add_timer(ev, NGX_HTTP_HYBRID_CHOICE_REAP);
+}
 
 
 void
@@ -202,9 +261,13 @@ ngx_http_hybrid_choice_take(ngx_http_hybrid_ctx_t *ctx,
         return "busy";
     }
 
-    /* last: it may be this request that finds out whether it works again */
+    /*
+     * Last: it may be this request that finds out whether it works again,
+     * and then by all paths that there are.
+     */
 
-    pair = ngx_http_hybrid_choice_pair(ctx, cand, 0);
+    pair = cand->let || ctx->endpoint->verb != NGX_HTTP_HYBRID_VERB_INFERENCE
+           ? NULL : ngx_http_hybrid_choice_pair(ctx, cand, 0);
 
     left = pair ? ngx_hybrid_pair_open(pair, 1) : 0;
 
@@ -215,6 +278,7 @@ ngx_http_hybrid_choice_take(ngx_http_hybrid_ctx_t *ctx,
     }
 
     cand->slot = 1;
+    cand->let = 1;
 
     return NULL;
 }
@@ -232,8 +296,7 @@ ngx_http_hybrid_choice_free(ngx_http_hybrid_candidate_t *cand)
 
 void
 ngx_http_hybrid_choice_failed(ngx_http_hybrid_ctx_t *ctx,
-    ngx_http_hybrid_candidate_t *cand, ngx_uint_t status,
-    ngx_uint_t timedout)
+    ngx_http_hybrid_candidate_t *cand, ngx_uint_t status)
 {
     switch (status) {
 
@@ -242,7 +305,7 @@ ngx_http_hybrid_choice_failed(ngx_http_hybrid_ctx_t *ctx,
         /* without a connection it is the path that failed, not the model */
 
         if (ctx->u->state->connect_time != (ngx_msec_t) -1) {
-            ngx_http_hybrid_choice_count(ctx, cand, !timedout);
+            ngx_http_hybrid_choice_count(ctx, cand);
         }
 
         return;
@@ -254,7 +317,7 @@ ngx_http_hybrid_choice_failed(ngx_http_hybrid_ctx_t *ctx,
     case NGX_HTTP_INTERNAL_SERVER_ERROR:
     case NGX_HTTP_BAD_GATEWAY:
     case NGX_HTTP_GATEWAY_TIME_OUT:
-        ngx_http_hybrid_choice_count(ctx, cand, 1);
+        ngx_http_hybrid_choice_count(ctx, cand);
         return;
 
     default:
@@ -279,7 +342,20 @@ ngx_http_hybrid_choice_ended(ngx_http_hybrid_ctx_t *ctx,
     status = ctx->u->headers_in.status_n;
 
     if (status >= NGX_HTTP_BAD_REQUEST) {
-        ngx_http_hybrid_choice_failed(ctx, cand, status, 0);
+        ngx_http_hybrid_choice_failed(ctx, cand, status);
+        return;
+    }
+
+    if (ngx_http_hybrid_choice_broken(ctx)) {
+        ngx_http_hybrid_choice_count(ctx, cand);
+        return;
+    }
+
+    /* the others say nothing of whether a model runs */
+
+    if (ctx->endpoint->verb != NGX_HTTP_HYBRID_VERB_INFERENCE
+        || ctx->request->connection->error)
+    {
         return;
     }
 
@@ -291,18 +367,54 @@ ngx_http_hybrid_choice_ended(ngx_http_hybrid_ctx_t *ctx,
 }
 
 
-/* blame: it may be the request itself that can't be answered */
+/* an answer that was begun did not end, and not because the client left */
+
+static ngx_uint_t
+ngx_http_hybrid_choice_broken(ngx_http_hybrid_ctx_t *ctx)
+{
+    ngx_connection_t     *c;
+    ngx_http_upstream_t  *u;
+
+    u = ctx->u;
+    c = u->peer.connection;
+
+    if (ctx->lost || ctx->request->connection->error
+        || ctx->request->header_only || !u->header_sent)
+    {
+        return 0;
+    }
+
+    if (u->buffering) {
+        return u->pipe->upstream_error || u->pipe->length > 0;
+    }
+
+    if (c && (c->read->timedout || c->read->error)) {
+        return 1;
+    }
+
+    /* -1: it lasts until the backend closes */
+
+    return u->length > 0 && c && c->read->eof;
+}
+
+
+/*
+ * It may be the request itself that can't be answered, also when it takes
+ * too long: a client's failures count once.
+ */
 
 static void
 ngx_http_hybrid_choice_count(ngx_http_hybrid_ctx_t *ctx,
-    ngx_http_hybrid_candidate_t *cand, ngx_uint_t blame)
+    ngx_http_hybrid_candidate_t *cand)
 {
     ngx_atomic_uint_t   who;
     ngx_hybrid_pair_t  *pair;
 
-    if (ctx->endpoint->verb == NGX_HTTP_HYBRID_VERB_ADMIN) {
+    if (ctx->endpoint->verb != NGX_HTTP_HYBRID_VERB_INFERENCE) {
         return;
     }
+
+    cand->let = 0;
 
     pair = ngx_http_hybrid_choice_pair(ctx, cand, 1);
 
@@ -310,12 +422,8 @@ ngx_http_hybrid_choice_count(ngx_http_hybrid_ctx_t *ctx,
         return;
     }
 
-    who = 0;
-
-    if (blame) {
-        who = ngx_murmur_hash2(ctx->client->name.data, ctx->client->name.len);
-        who = who ? who : 1;
-    }
+    who = ngx_murmur_hash2(ctx->client->name.data, ctx->client->name.len);
+    who = who ? who : 1;
 
     if (ngx_hybrid_pair_failed(pair, who)) {
         ngx_log_error(NGX_LOG_WARN, ctx->request->connection->log, 0,

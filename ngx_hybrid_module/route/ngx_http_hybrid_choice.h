@@ -14,6 +14,9 @@
 #include "ngx_http_hybrid_module.h"
 
 
+ngx_int_t ngx_http_hybrid_choice_init_worker(
+    ngx_http_hybrid_main_conf_t *hmcf, ngx_cycle_t *cycle);
+
 /* puts n equals in order, the best first */
 void ngx_http_hybrid_choice_order(ngx_http_hybrid_ctx_t *ctx,
     ngx_http_hybrid_candidate_t *cand, ngx_uint_t n);
@@ -29,8 +32,7 @@ void ngx_http_hybrid_choice_free(ngx_http_hybrid_candidate_t *cand);
 
 /* a try has failed: status is the backend's or 0, no answer */
 void ngx_http_hybrid_choice_failed(ngx_http_hybrid_ctx_t *ctx,
-    ngx_http_hybrid_candidate_t *cand, ngx_uint_t status,
-    ngx_uint_t timedout);
+    ngx_http_hybrid_candidate_t *cand, ngx_uint_t status);
 
 /* the request ends with this candidate's answer */
 void ngx_http_hybrid_choice_ended(ngx_http_hybrid_ctx_t *ctx,

@@ -17,8 +17,7 @@
 /* while candidates are looked for, and what was found instead */
 
 typedef struct {
-    ngx_hybrid_model_t        *model;        /* that embeds */
-    unsigned                   embeds:1;
+    ngx_hybrid_model_t        *model;        /* no other embeds, or NULL */
     unsigned                   makes:1;
     unsigned                   discovered:1;
     unsigned                   missing:1;    /* not on a backend's list */
@@ -32,6 +31,8 @@ static ngx_int_t ngx_http_hybrid_route_any(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx);
 static void ngx_http_hybrid_route_add(ngx_http_hybrid_ctx_t *ctx,
     ngx_http_hybrid_backend_t *backend, ngx_http_hybrid_seek_t *seek);
+static ngx_hybrid_model_t *ngx_http_hybrid_route_reference(
+    ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_route_t *route);
 static ngx_uint_t ngx_http_hybrid_route_is(ngx_http_hybrid_ctx_t *ctx,
     const char *path);
 static ngx_int_t ngx_http_hybrid_route_nobody(ngx_http_request_t *r,
@@ -94,7 +95,9 @@ ngx_http_hybrid_route_collect(ngx_http_request_t *r,
 
     ngx_memzero(&seek, sizeof(ngx_http_hybrid_seek_t));
 
-    seek.embeds = ngx_http_hybrid_route_embeds(ctx);
+    if (ngx_http_hybrid_route_embeds(ctx)) {
+        seek.model = ngx_http_hybrid_route_reference(ctx, route);
+    }
 
     /* what is to be there afterwards */
 
@@ -166,21 +169,14 @@ ngx_http_hybrid_route_add(ngx_http_hybrid_ctx_t *ctx,
 
     model = rename ? &rename->model : &ctx->model;
 
-    if (seek->embeds) {
-
-        /* an index of two models' vectors is silently wrong */
-
-        if (seek->model == NULL) {
-            seek->model = model;
-
-        } else if (seek->model->name.len != model->name.len
-                   || ngx_memcmp(seek->model->name.data, model->name.data,
-                                 model->name.len)
-                      != 0)
-        {
-            seek->other = 1;
-            return;
-        }
+    if (seek->model
+        && (seek->model->name.len != model->name.len
+            || ngx_memcmp(seek->model->name.data, model->name.data,
+                          model->name.len)
+               != 0))
+    {
+        seek->other = 1;
+        return;
     }
 
     has = seek->makes ? ngx_http_hybrid_has_it
@@ -244,9 +240,59 @@ ngx_http_hybrid_route_open(ngx_http_hybrid_ctx_t *ctx,
 }
 
 
+/*
+ * An index of two models' vectors is silently wrong.  What the route's first
+ * backend calls the model is what is meant, by whatever API and whoever
+ * answers.
+ */
+
+static ngx_hybrid_model_t *
+ngx_http_hybrid_route_reference(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_route_t *route)
+{
+    ngx_uint_t                 g, i;
+    ngx_http_hybrid_group_t   *group;
+    ngx_http_hybrid_rename_t  *rename;
+
+    group = route->groups.elts;
+
+    for (g = 0; g < route->groups.nelts; g++) {
+        for (i = 0; i < group[g].n; i++) {
+            if (ngx_http_hybrid_backend_has(group[g].backends[i], &ctx->model,
+                                            &rename))
+            {
+                return rename ? &rename->model : &ctx->model;
+            }
+        }
+    }
+
+    return &ctx->model;
+}
+
+
 ngx_uint_t
 ngx_http_hybrid_route_embeds(ngx_http_hybrid_ctx_t *ctx)
 {
+    ngx_uint_t  i;
+
+    /* what ":predict" does depends on the model */
+
+    static ngx_str_t  actions[] = {
+        ngx_string(":embedContent"),
+        ngx_string(":batchEmbedContents"),
+        ngx_string(":predict")
+    };
+
+    for (i = 0; ctx->google && i < 3; i++) {
+        if (ctx->google->action.len == actions[i].len
+            && ngx_memcmp(ctx->google->action.data, actions[i].data,
+                          actions[i].len)
+               == 0)
+        {
+            return 1;
+        }
+    }
+
     return ngx_http_hybrid_route_is(ctx, "/api/embed")
            || ngx_http_hybrid_route_is(ctx, "/api/embeddings")
            || ngx_http_hybrid_route_is(ctx, "/v1/embeddings");

@@ -37,7 +37,7 @@ ngx_http_hybrid_socket_output(void *data, ngx_chain_t *in)
     u = ctx->u;
     c = u->peer.connection;
 
-    if (c->tcp_nodelay == NGX_TCP_NODELAY_UNSET) {
+    if (c->requests == 1 && c->sent == 0) {
         ngx_http_hybrid_socket_tune(c, &u->peer);
     }
 

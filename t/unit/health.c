@@ -34,6 +34,7 @@ typedef struct {
 static void test_names(void);
 static void test_count(void);
 static void test_start(void);
+static void test_end(void);
 static void test_workers(void);
 static void test_worker(void);
 static void test_block(void);
@@ -43,6 +44,7 @@ static void test_ok(ngx_uint_t ok, const char *what);
 
 volatile ngx_msec_t  ngx_current_msec;
 ngx_int_t            ngx_process_slot;
+ngx_pid_t            ngx_pid;
 
 static test_shared_t     *shared;
 static ngx_hybrid_shm_t   shm;
@@ -61,6 +63,7 @@ main(void)
         return 1;
     }
 
+    ngx_pid = getpid();
     shm.sh = &shared->sh;
     shm.shpool = &shared->shpool;
     ngx_current_msec = START;
@@ -68,6 +71,7 @@ main(void)
     test_names();
     test_count();
     test_start();
+    test_end();
     test_workers();
     test_block();
 
@@ -180,7 +184,64 @@ test_start(void)
     ngx_hybrid_health_start(&shm);
     (void) ngx_hybrid_health_take(health, 0);
 
+    ngx_process_slot = NGX_HYBRID_HEALTH_CELLS - 1;
+    ngx_hybrid_health_start(&shm);
+    ngx_hybrid_health_end(&shm);
+    ngx_hybrid_health_reap(&shm);
+
     test_ok(ngx_hybrid_health_busy(health) == 2, "one too many");
+
+    ngx_process_slot = 0;
+}
+
+
+/* workers that the master does not replace */
+
+static void
+test_end(void)
+{
+    pid_t                 pid;
+    ngx_hybrid_health_t  *health;
+
+    health = test_health("ended");
+
+    ngx_process_slot = 5;
+    ngx_hybrid_health_start(&shm);
+    (void) ngx_hybrid_health_take(health, 0);
+
+    /* another took its place already: nothing of that is given back */
+
+    health->cells[5].pid = 1;
+    ngx_hybrid_health_end(&shm);
+    test_ok(ngx_hybrid_health_busy(health) == 1, "another's");
+
+    ngx_hybrid_health_reap(&shm);
+    test_ok(ngx_hybrid_health_busy(health) == 1, "which is alive");
+
+    ngx_hybrid_health_start(&shm);
+    (void) ngx_hybrid_health_take(health, 0);
+    ngx_hybrid_health_reap(&shm);
+    test_ok(ngx_hybrid_health_busy(health) == 1, "its own stay");
+
+    ngx_hybrid_health_end(&shm);
+    test_ok(ngx_hybrid_health_busy(health) == 0, "a worker has ended");
+
+    pid = fork();
+
+    if (pid == 0) {
+        ngx_pid = getpid();
+        ngx_process_slot = 6;
+        ngx_hybrid_health_start(&shm);
+        (void) ngx_hybrid_health_take(health, 0);
+        _exit(0);
+    }
+
+    (void) waitpid(pid, NULL, 0);
+
+    test_ok(ngx_hybrid_health_busy(health) == 1, "one was killed");
+
+    ngx_hybrid_health_reap(&shm);
+    test_ok(ngx_hybrid_health_busy(health) == 0, "and that is found out");
 
     ngx_process_slot = 0;
 }
