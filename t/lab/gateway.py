@@ -52,6 +52,7 @@ http {{
                             egress local; }}
     hybrid_client travel {{ {travel} models *; verbs inference read;
                             egress any; }}
+    hybrid_client operator {{ {operator} models *; verbs admin; }}
 {http}
     server {{
         listen 127.0.0.1:8080 backlog=4096;
@@ -60,7 +61,7 @@ http {{
             include {dir}/hybrid_proxy.conf;
             add_header X-Lab-Path $upstream_addr always;
         }}
-        location = /status {{ hybrid_status json; }}
+        location /admin/ {{ hybrid_access token; hybrid_admin; }}
     }}
 }}
 """
@@ -73,7 +74,7 @@ class Gateway:
         self.process = None
         self.probes = True
 
-        for name in ("office", "travel"):
+        for name in ("office", "travel", "operator"):
             minted = json.loads(subprocess.run(
                 [ROOT / "tools/hybrid-token", name, "--json"], check=True,
                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout)
@@ -137,9 +138,18 @@ class Gateway:
         return max(int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(
             f"/proc/{p}/status").read_text())[1]) for p in self.workers())
 
-    async def status(self):
+    async def levers(self, **lever):
+        """Of all backends, or one is moved."""
         return await asyncio.to_thread(
-            get, "http://127.0.0.1:8080/status?scope=gateway")
+            get, "http://127.0.0.1:8080/admin/levers", lever or None,
+            "POST" if lever else "GET",
+            {"Authorization": f"Bearer {self.tokens['operator']}",
+             "Content-Type": "application/json"})
+
+    async def in_flight(self):
+        """Requests that backends are thought to have."""
+        text = json.dumps(await self.levers())
+        return [int(n) for n in re.findall(r'"in_flight": (\d+)', text)]
 
     def alerts(self):
         """Lines of the error log that should not be there."""
@@ -189,10 +199,10 @@ def spawn(home, netns, program, *args):
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def get(url, value=None, method="GET"):
+def get(url, value=None, method="GET", headers=None):
     data = None if value is None else json.dumps(value).encode()
-    with opener.open(urllib.request.Request(url, data, method=method),
-                     timeout=20) as answer:
+    with opener.open(urllib.request.Request(
+            url, data, headers or {}, method=method), timeout=20) as answer:
         text = answer.read()
     try:
         return json.loads(text) if text.strip() else None

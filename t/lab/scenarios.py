@@ -390,6 +390,7 @@ async def killed(lab):
 
     async with Load(kinds_of(office(lab), travel(lab))) as running:
         await asyncio.sleep(6)
+        busy = sum(await lab.gateway.in_flight())
         victim = lab.gateway.workers()[0]
         kill = time.monotonic()
         network.sh(f"kill -KILL {victim}")
@@ -408,28 +409,60 @@ async def killed(lab):
     lab.note(f"{sum(not r.complete for r in flying)} of {len(flying)} on "
              "their way broke")
 
-    now = await lab.gateway.status()
-    cells = {b["name"]: b["in_flight"] for b in backends_of(now)
-             if "in_flight" in b}
-    if not cells:
-        lab.skip("in-flight counters are not in hybrid_status")
-        return
     took = await gateway.until(lambda: idle(lab), 30)
-    lab.below(took, 10, "in-flight counters are zero again")
-    lab.note(str({b["name"]: b["in_flight"]
-                  for b in backends_of(await lab.gateway.status())}))
-
-
-def backends_of(status):
-    found = status.get("backends", [])
-    if isinstance(found, dict):
-        found = [{"name": name, **b} for name, b in found.items()]
-    return found
+    lab.check(busy, "requests were counted as in flight", busy)
+    lab.below(took, 10, "afterwards they are back to zero")
 
 
 async def idle(lab):
-    status = await lab.gateway.status()
-    return all(b.get("in_flight", 0) == 0 for b in backends_of(status))
+    return not any(await lab.gateway.in_flight())
+
+
+async def levers(lab):
+    """an emergency cut-over under load: machines out of service, and back
+    """
+    home, away = office(lab), travel(lab)
+    await lab.gateway.start(HOME)
+
+    async with Load(kinds_of(home, away)) as running:
+        await asyncio.sleep(4)
+        await lab.gateway.levers(backend="forge", state="disable")
+        one = time.monotonic()
+        await asyncio.sleep(4)
+        one_end = time.monotonic()
+        await lab.gateway.levers(backend="anvil", state="drain")
+        two = time.monotonic()
+        await asyncio.sleep(4)
+        busy = await lab.gateway.in_flight()
+        two_end = time.monotonic()
+        for name in ("forge", "anvil"):
+            await lab.gateway.levers(backend=name, state="enable")
+        undone = time.monotonic()
+        await asyncio.sleep(8)
+
+    results = running.results
+    failed = [r for r in results if not r.complete
+              and not (r.client == "office" and one_end <= r.start < undone)]
+    lab.check(not failed, "no request fails, those under way neither",
+              f"{len(failed)} of {len(results)}")
+    show_failed(lab, failed)
+    usual = base(between(results, 0, one - 2))
+    lab.below(worst([r for r in results if r.complete], usual), ALLOWANCE,
+              "worst latency added to a request")
+    where = collections.Counter(r.backend for r in between(results, one,
+                                                          one_end))
+    lab.check(set(where) == {"anvil"}, "one is out: the other answers",
+              dict(where))
+    where = collections.Counter(
+        (r.client, r.backend, r.status) for r in between(results, two,
+                                                              two_end))
+    lab.check(set(where) == {("travel", "cloud", 200), ("office", "-", 503)},
+              "both are out: the cloud answers who may leave", dict(where))
+    lab.check(sum(busy[:-1]) == 0, "they have no requests then", busy)
+    last = between(results, undone + 4)
+    where = collections.Counter(r.backend for r in last)
+    lab.check(set(where) == {"forge", "anvil"}, "the undo brings them back",
+              dict(where))
 
 
 async def machine(lab):
@@ -611,5 +644,6 @@ async def judge_discovery(lab, conf, machines):
 
 
 ALL = {"path": path, "routed": routed, "both": both, "kept": kept,
-       "killed": killed, "machine": machine, "models": models,
+       "killed": killed, "machine": machine,
+       "levers": levers, "models": models,
        "discovery": discovery}
