@@ -100,8 +100,6 @@ my @refused = (
   => 'hybrid_clients file;' ],
 [ '"hybrid_clients" directive is duplicate'
   => 'hybrid_clients off; hybrid_clients redis;' ],
-[ later('hybrid_barrier') => 'hybrid_barrier 8k 1s;' ],
-[ later('hybrid_heartbeat') => 'hybrid_heartbeat 10s;' ],
 [ '"hybrid_admin" needs "hybrid_access": only a client with the verb "admin" '
   . 'gets in' => $backend, 'location /here/ { hybrid_admin; }' ],
 [ '"hybrid_admin" needs "hybrid_access"' => $backend,
@@ -117,6 +115,18 @@ my @refused = (
     '/here', '= /here/', '~ ^/here/', '@here'),
 [ '"hybrid_admin" directive is duplicate'
   => $backend, 'location /here/ { hybrid_admin; hybrid_admin; }' ],
+(map { [ qq(invalid size "$_", it must be from 1 to 1m, or "off")
+         => "hybrid_barrier $_ 1s;" ] } qw(-1 1025k many)),
+[ 'a time is missing, after which the stream is passed on: write '
+  . '"hybrid_barrier 8k 2s"' => 'hybrid_barrier 8k;' ],
+[ '"off" takes no time' => 'hybrid_barrier off 1s;' ],
+(map { [ qq(invalid time "$_") => "hybrid_barrier 8k $_;" ] } qw(0 soon)),
+[ '"hybrid_barrier" directive is duplicate'
+  => 'hybrid_barrier off; hybrid_barrier 8k 1s;' ],
+(map { [ qq(invalid time "$_", it must be at least 100ms, or "off")
+         => "hybrid_heartbeat $_;" ] } qw(0 99ms never)),
+[ '"hybrid_heartbeat" directive is duplicate'
+  => in_location('hybrid_heartbeat off; hybrid_heartbeat 20s;') ],
 [ '"hybrid_shadow" directive is duplicate'
   => in_location('hybrid_shadow on; hybrid_shadow off;') ],
 [ later('hybrid_status html') => in_location('hybrid_status html;') ],

@@ -295,7 +295,7 @@ subtest 'not moved' => sub {
     set(forge => { close_after_tokens => 3 });
     ask('two', '599 - -', 'a stream that breaks is broken',
         content => '{"model":"two"}');
-    is tried(), 'forge - forge', 'by the first';
+    is tried(), 'forge broken forge', 'by the first';
     is asked(qw(forge anvil)), '1 0', 'the second was not asked';
 };
 

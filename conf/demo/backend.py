@@ -45,7 +45,8 @@ INFERENCE = {"/api/generate", "/api/chat", "/api/embed", "/api/embeddings",
 FORMS = {"/v1/audio/transcriptions", "/v1/audio/translations"}
 FAULTS = {"status", "retry_after", "body", "headers", "delay_ms", "reset",
           "hang_before_header", "close_before_header", "close_after_tokens",
-          "times", "all", "probes"}
+          "hang_after_tokens", "garbage_after_tokens", "times", "all",
+          "probes"}
 PROBE = "hybrid-probe/"
 FAULT_TEXTS = {429: "too many requests", 503: "server busy, please try again."
                "  maximum pending requests exceeded"}
@@ -202,6 +203,11 @@ class Connection:
         for count, frame in enumerate(frames):
             if count == self.fault.get("close_after_tokens"):
                 return self.cut()
+            if count == self.fault.get("hang_after_tokens"):
+                await self.reader.gone.wait()
+                raise ClientGone
+            if count == self.fault.get("garbage_after_tokens"):
+                frame = dialects.garbage(frame)
             await self.write(b"%x\r\n%b\r\n" % (len(frame), frame) if chunked
                              else frame)
             await self.pause(wait_ms if count < self.tokens else 0)

@@ -57,6 +57,13 @@ class Run:
                 "total_tokens": self.prompt_count + done}
 
 
+def garbage(frame):
+    """A frame, and before it one that is no JSON."""
+    if frame.endswith(b"\n\n"):
+        return b'data: {"cho]}"\n\n' + frame
+    return b'{"respo]}"\n' + frame
+
+
 def ollama_line(run, chat, text, figures):
     said = ({"message": {"role": "assistant", "content": text}} if chat
             else {"response": text})

@@ -9,7 +9,7 @@
  */
 
 
-#include "ngx_http_hybrid_module.h"
+#include "ngx_http_hybrid_answer.h"
 
 
 /* seconds, after which an operator may have changed his mind */
@@ -34,8 +34,10 @@ static ngx_int_t ngx_http_hybrid_refusal_replace(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx);
 static ngx_int_t ngx_http_hybrid_refusal_retry(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx);
+static ngx_uint_t ngx_http_hybrid_refusal_status(ngx_http_hybrid_ctx_t *ctx,
+    ngx_uint_t status);
 static ngx_int_t ngx_http_hybrid_refusal_text(ngx_http_request_t *r,
-    ngx_http_hybrid_ctx_t *ctx, ngx_str_t *text);
+    ngx_http_hybrid_ctx_t *ctx, ngx_uint_t status, ngx_str_t *text);
 
 
 /* "type" as in OpenAI's and Anthropic's documentation, Google's "status" */
@@ -140,7 +142,11 @@ ngx_http_hybrid_refusal_header(ngx_http_request_t *r,
         return NGX_ERROR;
     }
 
-    if (ctx->tries && ngx_http_hybrid_answered(r, ctx)) {
+    /* who will answer is not known to a heartbeat */
+
+    if (ctx->tries && ngx_http_hybrid_answered(r, ctx)
+        && !ctx->answer->padding)
+    {
         cand = &ctx->candidates[ctx->current];
 
         if (ngx_http_hybrid_add_header(r, "X-Hybrid-Backend",
@@ -208,29 +214,7 @@ ngx_http_hybrid_refusal_replace(ngx_http_request_t *r,
     ngx_table_elt_t                *h;
     const ngx_http_hybrid_error_t  *error;
 
-    if (ctx->no_live && r->err_status == NGX_HTTP_BAD_GATEWAY) {
-
-        /* nobody is left to ask: the last answer, if there was one */
-
-        if (ctx->tries == 0 || ctx->last_status == NGX_HTTP_NOT_FOUND) {
-
-            /* who may have the model is down */
-
-            r->err_status = NGX_HTTP_SERVICE_UNAVAILABLE;
-
-            if (ctx->tries == 0 && ngx_http_hybrid_lever_drained(ctx)) {
-                ctx->retry_after = ngx_max(ctx->retry_after,
-                                           NGX_HTTP_HYBRID_REFUSAL_DRAINED);
-
-                (void) ngx_http_hybrid_refuse(ctx, r->err_status, "drained",
-                                   "this model's machines are taken out of "
-                                   "service");
-            }
-
-        } else if (ctx->last_status) {
-            r->err_status = ctx->last_status;
-        }
-    }
+    r->err_status = ngx_http_hybrid_refusal_status(ctx, r->err_status);
 
     if (ctx->reason.len == 0 || ctx->verdict != (ngx_int_t) r->err_status) {
         error = ngx_http_hybrid_refusal_error(r->err_status);
@@ -282,7 +266,8 @@ ngx_http_hybrid_refusal_replace(ngx_http_request_t *r,
     }
 
     if (ngx_http_hybrid_refusal_retry(r, ctx) != NGX_OK
-        || ngx_http_hybrid_refusal_text(r, ctx, &text) != NGX_OK)
+        || ngx_http_hybrid_refusal_text(r, ctx, r->err_status, &text)
+           != NGX_OK)
     {
         return NGX_ERROR;
     }
@@ -297,6 +282,70 @@ ngx_http_hybrid_refusal_replace(ngx_http_request_t *r,
     ngx_str_set(&r->headers_out.content_type, "application/json");
     r->headers_out.content_type_len = r->headers_out.content_type.len;
     r->headers_out.content_type_lowcase = NULL;
+
+    return NGX_OK;
+}
+
+
+static ngx_uint_t
+ngx_http_hybrid_refusal_status(ngx_http_hybrid_ctx_t *ctx, ngx_uint_t status)
+{
+    if (!ctx->no_live || status != NGX_HTTP_BAD_GATEWAY) {
+        return status;
+    }
+
+    /* nobody is left to ask: the last answer, if there was one */
+
+    if (ctx->tries == 0 || ctx->last_status == NGX_HTTP_NOT_FOUND) {
+
+        /* who may have the model is down */
+
+        if (ctx->tries == 0 && ngx_http_hybrid_lever_drained(ctx)) {
+            ctx->retry_after = ngx_max(ctx->retry_after,
+                                       NGX_HTTP_HYBRID_REFUSAL_DRAINED);
+
+            (void) ngx_http_hybrid_refuse(ctx, NGX_HTTP_SERVICE_UNAVAILABLE,
+                               "drained", "this model's machines are taken "
+                               "out of service");
+        }
+
+        return NGX_HTTP_SERVICE_UNAVAILABLE;
+    }
+
+    return ctx->last_status ? ctx->last_status : status;
+}
+
+
+ngx_int_t
+ngx_http_hybrid_refusal_late(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, ngx_uint_t status, ngx_str_t *text)
+{
+    const ngx_http_hybrid_error_t  *error;
+
+    if (status) {
+        status = ngx_http_hybrid_refusal_status(ctx, status);
+
+        if (ctx->reason.len == 0 || ctx->verdict != (ngx_int_t) status) {
+            error = ngx_http_hybrid_refusal_error(status);
+
+            ctx->reason = error->reason;
+            ctx->message = error->message;
+        }
+
+    } else {
+        status = NGX_HTTP_BAD_GATEWAY;
+
+        ngx_str_set(&ctx->reason, "broken");
+        ngx_str_set(&ctx->message, "the backend broke off its answer");
+    }
+
+    if (ngx_http_hybrid_refusal_text(r, ctx, status, text) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    /* without the line end */
+
+    text->len--;
 
     return NGX_OK;
 }
@@ -350,7 +399,7 @@ ngx_http_hybrid_refusal_error(ngx_uint_t status)
 
 static ngx_int_t
 ngx_http_hybrid_refusal_text(ngx_http_request_t *r,
-    ngx_http_hybrid_ctx_t *ctx, ngx_str_t *text)
+    ngx_http_hybrid_ctx_t *ctx, ngx_uint_t status, ngx_str_t *text)
 {
     size_t                          size;
     u_char                         *p, *last;
@@ -366,7 +415,7 @@ ngx_http_hybrid_refusal_text(ngx_http_request_t *r,
         return NGX_ERROR;
     }
 
-    error = ngx_http_hybrid_refusal_error(r->err_status);
+    error = ngx_http_hybrid_refusal_error(status);
 
     dialect = ctx->endpoint ? ctx->endpoint->dialect
                             : ngx_http_hybrid_endpoint_dialect(r);
@@ -393,7 +442,7 @@ ngx_http_hybrid_refusal_text(ngx_http_request_t *r,
         last = ngx_slprintf(p, p + size,
                             "{\"error\":{\"code\":%ui,\"message\":\"%V\","
                             "\"status\":\"%s\"}}\n",
-                            (ngx_uint_t) r->err_status, &ctx->message,
+                            status, &ctx->message,
                             error->google);
         break;
 

@@ -68,6 +68,10 @@ char *ngx_http_hybrid_conf_secret_watch(ngx_conf_t *cf, ngx_str_t *file,
 ngx_int_t ngx_http_hybrid_conf_secret_line(ngx_str_t *text);
 void ngx_http_hybrid_conf_secret_warn(ngx_conf_t *cf, ngx_str_t *name);
 
+char *ngx_http_hybrid_barrier(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_hybrid_heartbeat(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+
 /* "options" of hybrid_client */
 char *ngx_http_hybrid_conf_options(ngx_conf_t *cf, void *block);
 

@@ -4,7 +4,7 @@
  */
 
 
-#include "ngx_http_hybrid_module.h"
+#include "ngx_http_hybrid_answer.h"
 
 
 static void ngx_http_hybrid_ctx_cleanup(void *data);
@@ -94,6 +94,7 @@ ngx_http_hybrid_ctx_cleanup(void *data)
     ngx_http_hybrid_failure_detach(ctx);
     ngx_http_hybrid_peers_leave(ctx);
     ngx_http_hybrid_socket_done(ctx);
+    ngx_http_hybrid_answer_detach(ctx);
 
     if (ctx->body) {
         ngx_http_hybrid_body_free(ctx);

@@ -7,6 +7,7 @@
 
 
 #include "ngx_http_hybrid_conf.h"
+#include "ngx_http_hybrid_answer.h"
 #include "ngx_http_hybrid_cert.h"
 #include "ngx_http_hybrid_issuer.h"
 #include "ngx_http_hybrid_choice.h"
@@ -97,14 +98,14 @@ static ngx_command_t  ngx_http_hybrid_commands[] = {
 
     { ngx_string("hybrid_barrier"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE12,
-      ngx_http_hybrid_later,
+      ngx_http_hybrid_barrier,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
       NULL },
 
     { ngx_string("hybrid_heartbeat"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
-      ngx_http_hybrid_later,
+      ngx_http_hybrid_heartbeat,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
       NULL },
@@ -181,6 +182,7 @@ ngx_http_hybrid_request_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
 static ngx_int_t
 ngx_http_hybrid_header_filter(ngx_http_request_t *r)
 {
+    ngx_int_t                    rc;
     ngx_http_hybrid_ctx_t       *ctx;
     ngx_http_hybrid_loc_conf_t  *hlcf;
 
@@ -208,6 +210,14 @@ ngx_http_hybrid_header_filter(ngx_http_request_t *r)
         }
     }
 
+    if (ctx->answer) {
+        rc = ngx_http_hybrid_stream_header(r, ctx);
+
+        if (rc != NGX_OK) {
+            return rc == NGX_DONE ? NGX_OK : NGX_ERROR;
+        }
+    }
+
     if (r->err_status == 0 && ngx_http_hybrid_answered(r, ctx)) {
         ngx_http_hybrid_request_answered(r);
     }
@@ -227,26 +237,7 @@ ngx_http_hybrid_header_filter(ngx_http_request_t *r)
 static ngx_int_t
 ngx_http_hybrid_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
 {
-    ngx_chain_t            *out;
-    ngx_http_hybrid_ctx_t  *ctx;
-
-    ctx = ngx_http_hybrid_get_ctx(r);
-
-    if (ctx && ctx->body && ngx_http_hybrid_answered(r, ctx)
-        && ctx->u->header_sent)
-    {
-        ngx_http_hybrid_body_free(ctx);
-    }
-
-    if (ctx == NULL || !ctx->replace || in == NULL) {
-        return ngx_http_next_body_filter(r, in);
-    }
-
-    if (ngx_http_hybrid_refusal_body(r, ctx, in, &out) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    return ngx_http_next_body_filter(r, out);
+    return ngx_http_hybrid_stream_filter(r, in, ngx_http_next_body_filter);
 }
 
 
@@ -401,6 +392,9 @@ ngx_http_hybrid_create_loc_conf(ngx_conf_t *cf)
      */
 
     hlcf->shadow = NGX_CONF_UNSET;
+    hlcf->barrier = NGX_CONF_UNSET_SIZE;
+    hlcf->barrier_time = NGX_CONF_UNSET_MSEC;
+    hlcf->heartbeat = NGX_CONF_UNSET_MSEC;
 
     return hlcf;
 }
@@ -441,6 +435,9 @@ ngx_http_hybrid_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     }
 
     ngx_conf_merge_value(conf->shadow, prev->shadow, 0);
+    ngx_conf_merge_size_value(conf->barrier, prev->barrier, 0);
+    ngx_conf_merge_msec_value(conf->barrier_time, prev->barrier_time, 0);
+    ngx_conf_merge_msec_value(conf->heartbeat, prev->heartbeat, 0);
 
     fault = ngx_http_hybrid_balancer_check(cf, conf);
 

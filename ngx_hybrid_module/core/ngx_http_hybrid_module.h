@@ -82,6 +82,9 @@ typedef struct {
     ngx_uint_t                     admin;
     ngx_http_hybrid_place_t        admin_place;
     ngx_flag_t                     shadow;
+    size_t                         barrier;      /* zero: off */
+    ngx_msec_t                     barrier_time;
+    ngx_msec_t                     heartbeat;    /* zero: off */
 } ngx_http_hybrid_loc_conf_t;
 
 
@@ -170,7 +173,11 @@ typedef struct {
 #define NGX_HTTP_HYBRID_KEY_MCP_SERVERS  12
 #define NGX_HTTP_HYBRID_KEY_REQUESTS     13
 #define NGX_HTTP_HYBRID_KEY_CONTENT_REQUEST  14    /* and 15 */
-#define NGX_HTTP_HYBRID_KEYS             16
+#define NGX_HTTP_HYBRID_KEY_STREAM       16
+#define NGX_HTTP_HYBRID_KEY_STREAM_OPTIONS  17
+#define NGX_HTTP_HYBRID_KEYS             18
+/* behind them the members of "options", and the one of "stream_options" */
+#define NGX_HTTP_HYBRID_USAGE  (NGX_HTTP_HYBRID_KEYS+NGX_HTTP_HYBRID_OPTIONS)
 
 /* two names in full, as in a copy, and the options */
 #define NGX_HTTP_HYBRID_ARENA            (2 * NGX_HYBRID_MODEL_MAX + 256)
@@ -179,8 +186,7 @@ typedef struct {
 typedef struct {
     ngx_hybrid_multipart_t        *form;    /* NULL: it is JSON */
     ngx_hybrid_json_t              json;
-    ngx_hybrid_json_value_t        values[NGX_HTTP_HYBRID_KEYS
-                                          + NGX_HTTP_HYBRID_OPTIONS];
+    ngx_hybrid_json_value_t        values[NGX_HTTP_HYBRID_USAGE + 1];
     u_char                         arena[NGX_HTTP_HYBRID_ARENA];
 } ngx_http_hybrid_body_t;
 
@@ -242,6 +248,9 @@ struct ngx_http_hybrid_ctx_s {
     ngx_http_upstream_t               *u;
     ngx_queue_t                        trying;    /* of all tries */
     ngx_event_t                        unheard;   /* what was sent, so far */
+    struct ngx_http_hybrid_answer_s   *answer;
+    ngx_msec_t                         first_token;   /* zero: none yet */
+    ngx_msec_t                         progress;      /* bytes have come */
 
     /* a wait for credits, and before that for the client itself */
     ngx_queue_t                        waiter;
@@ -425,6 +434,10 @@ ngx_int_t ngx_http_hybrid_refusal_header(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx);
 ngx_int_t ngx_http_hybrid_refusal_body(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_chain_t *in, ngx_chain_t **out);
+
+/* an error for who has had a header already; 0: the answer broke off */
+ngx_int_t ngx_http_hybrid_refusal_late(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, ngx_uint_t status, ngx_str_t *text);
 ngx_table_elt_t *ngx_http_hybrid_add_header(ngx_http_request_t *r,
     const char *key, ngx_str_t *value);
 
@@ -435,8 +448,6 @@ ngx_int_t ngx_http_hybrid_body_init(ngx_http_request_t *r,
 void ngx_http_hybrid_body_free(ngx_http_hybrid_ctx_t *ctx);
 void ngx_http_hybrid_body_scan(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_chain_t *in);
-ngx_int_t ngx_http_hybrid_body_splice(ngx_http_request_t *r,
-    ngx_http_hybrid_ctx_t *ctx, ngx_str_t *name);
 
 ngx_int_t ngx_http_hybrid_route_init(ngx_conf_t *cf,
     ngx_http_hybrid_main_conf_t *hmcf);
@@ -481,8 +492,8 @@ ngx_int_t ngx_http_hybrid_google_target(ngx_http_hybrid_google_t *google,
     ngx_str_t *model);
 ngx_int_t ngx_http_hybrid_google_uri(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_candidate_t *cand);
-ngx_int_t ngx_http_hybrid_google_splice(ngx_http_request_t *r,
-    ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_candidate_t *cand);
+ngx_int_t ngx_http_hybrid_google_name(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_candidate_t *cand, ngx_str_t *name);
 
 ngx_int_t ngx_http_hybrid_request_init(ngx_conf_t *cf,
     ngx_http_hybrid_main_conf_t *hmcf);

@@ -4,7 +4,7 @@
  */
 
 
-#include "ngx_http_hybrid_module.h"
+#include "ngx_http_hybrid_answer.h"
 
 
 typedef enum {
@@ -34,7 +34,7 @@ static ngx_int_t ngx_http_hybrid_variable_backends(ngx_http_request_t *r,
 static ngx_int_t ngx_http_hybrid_variable_msec(ngx_http_request_t *r,
     ngx_msec_t ms, ngx_str_t *value);
 static ngx_int_t ngx_http_hybrid_variable_ttft(ngx_http_request_t *r,
-    ngx_str_t *value);
+    ngx_http_hybrid_ctx_t *ctx, ngx_str_t *value);
 
 
 /*
@@ -201,7 +201,7 @@ ngx_http_hybrid_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
             break;
 
         case ngx_http_hybrid_var_ttft:
-            rc = ngx_http_hybrid_variable_ttft(r, &value);
+            rc = ngx_http_hybrid_variable_ttft(r, ctx, &value);
             break;
 
         default: /* ngx_http_hybrid_var_queue_time */
@@ -322,12 +322,25 @@ ngx_http_hybrid_variable_msec(ngx_http_request_t *r, ngx_msec_t ms,
 }
 
 
-/* from the last try's start to the header of its answer */
+/*
+ * From the last try's start to the first token of a stream; of what is no
+ * stream, to the header of the answer.
+ */
 
 static ngx_int_t
-ngx_http_hybrid_variable_ttft(ngx_http_request_t *r, ngx_str_t *value)
+ngx_http_hybrid_variable_ttft(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, ngx_str_t *value)
 {
     ngx_http_upstream_state_t  *state;
+
+    if (ctx->first_token && ctx->u) {
+        return ngx_http_hybrid_variable_msec(r,
+                             ctx->first_token - ctx->u->start_time, value);
+    }
+
+    if (ctx->answer && ctx->answer->streamed) {
+        return NGX_OK;
+    }
 
     if (r->upstream_states == NULL || r->upstream_states->nelts == 0) {
         return NGX_OK;

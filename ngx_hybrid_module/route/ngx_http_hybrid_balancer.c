@@ -14,6 +14,7 @@
 
 
 #include "ngx_http_hybrid_choice.h"
+#include "ngx_http_hybrid_answer.h"
 #include "ngx_http_hybrid_certificate.h"
 #include "ngx_http_hybrid_peers.h"
 
@@ -167,7 +168,7 @@ ngx_http_hybrid_balancer_init_peer(ngx_http_request_t *r,
         u->output.filter_ctx = ctx;
     }
 
-    return NGX_OK;
+    return ngx_http_hybrid_answer_init(r, ctx);
 }
 
 
@@ -500,7 +501,7 @@ ngx_http_hybrid_balancer_free(ngx_peer_connection_t *pc, void *data,
         /* the first line of a header alone is no answer */
 
         if (ctx->u->state->header_time != (ngx_msec_t) -1) {
-            status = ctx->u->headers_in.status_n;
+            status = ngx_http_hybrid_answer_status(ctx);
         }
 
         /*
@@ -538,6 +539,7 @@ ngx_http_hybrid_balancer_free(ngx_peer_connection_t *pc, void *data,
      */
 
     if (status == NGX_HTTP_NOT_FOUND
+        || status == NGX_HTTP_REQUEST_TIME_OUT
         || status == NGX_HTTP_TOO_MANY_REQUESTS
         || status == NGX_HTTP_SERVICE_UNAVAILABLE)
     {
@@ -548,6 +550,7 @@ ngx_http_hybrid_balancer_free(ngx_peer_connection_t *pc, void *data,
     ctx->lost = 0;
 
     ngx_http_hybrid_socket_done(ctx);
+    ngx_http_hybrid_answer_leave(ctx);
 
     pc->tries = cand->tries;
 

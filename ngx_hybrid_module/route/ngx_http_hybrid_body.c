@@ -7,15 +7,15 @@
  */
 
 
-#include "ngx_http_hybrid_module.h"
+#include "ngx_http_hybrid_body.h"
 
 
 static ngx_int_t ngx_http_hybrid_body_form(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx);
 static ngx_int_t ngx_http_hybrid_body_splice_memory(ngx_http_request_t *r,
-    off_t start, off_t end, ngx_str_t *name, ngx_chain_t **out);
+    ngx_http_hybrid_edit_t *edits, ngx_uint_t n, ngx_chain_t **out);
 static ngx_int_t ngx_http_hybrid_body_splice_file(ngx_http_request_t *r,
-    off_t start, off_t end, ngx_str_t *name, ngx_chain_t **out);
+    ngx_http_hybrid_edit_t *edits, ngx_uint_t n, ngx_chain_t **out);
 static ngx_chain_t *ngx_http_hybrid_body_link(ngx_http_request_t *r,
     ngx_chain_t **ll, u_char *pos, u_char *last);
 static ngx_int_t ngx_http_hybrid_body_copy(ngx_http_request_t *r,
@@ -41,6 +41,11 @@ static ngx_str_t  ngx_http_hybrid_body_kinds[] = {
     { ngx_string(name), size, NULL, NULL, 0 }
 
 
+static ngx_hybrid_json_key_t  ngx_http_hybrid_body_stream_keys[] = {
+    ngx_http_hybrid_body_key("include_usage", 1)
+};
+
+
 static ngx_hybrid_json_key_t  ngx_http_hybrid_body_keys[] = {
     ngx_http_hybrid_body_key("model", NGX_HYBRID_MODEL_MAX),
     ngx_http_hybrid_body_key("name", NGX_HYBRID_MODEL_MAX),
@@ -59,7 +64,10 @@ static ngx_hybrid_json_key_t  ngx_http_hybrid_body_keys[] = {
     { ngx_string("requests"), NGX_HYBRID_MODEL_MAX, ngx_hybrid_json_same_model,
       NULL, 0 },
     ngx_http_hybrid_body_key("generatecontentrequest", 1),
-    ngx_http_hybrid_body_key("generate_content_request", 1)
+    ngx_http_hybrid_body_key("generate_content_request", 1),
+    ngx_http_hybrid_body_key("stream", 1),
+    { ngx_string("stream_options"), 0, NULL,
+      ngx_http_hybrid_body_stream_keys, 1 }
 };
 
 
@@ -190,39 +198,52 @@ ngx_http_hybrid_body_scan(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
 }
 
 
-/*
- * Puts another name in place of the model's.  The new body is left in
- * r->request_body->bufs and its length in content_length_n, the caller
- * keeps the old ones.
- */
-
 ngx_int_t
-ngx_http_hybrid_body_splice(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
-    ngx_str_t *name)
+ngx_http_hybrid_body_name(ngx_http_hybrid_ctx_t *ctx, ngx_str_t *name,
+    ngx_http_hybrid_edit_t *edit)
 {
-    off_t                     start, end;
-    ngx_int_t                 rc;
-    ngx_chain_t              *out;
     ngx_hybrid_json_value_t  *value;
 
     value = &ctx->body->values[ctx->key];
 
-    if (value->type != NGX_HYBRID_JSON_T_STRING
-        || r->request_body == NULL || r->request_body->bufs == NULL)
-    {
+    if (value->type != NGX_HYBRID_JSON_T_STRING) {
         return NGX_ERROR;
     }
 
     /* inside of the quotes: the new name needs no escapes, in a form either */
 
-    start = value->start + 1;
-    end = value->end - 1;
+    edit->start = value->start + 1;
+    edit->end = value->end - 1;
+    edit->text = *name;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_hybrid_body_splice(ngx_http_request_t *r,
+    ngx_http_hybrid_edit_t *edits, ngx_uint_t n)
+{
+    ngx_int_t                rc;
+    ngx_uint_t               i;
+    ngx_chain_t             *out;
+    ngx_http_hybrid_edit_t   edit;
+
+    if (r->request_body == NULL || r->request_body->bufs == NULL) {
+        return NGX_ERROR;
+    }
+
+    if (n == NGX_HTTP_HYBRID_EDITS && edits[0].start > edits[1].start) {
+        edit = edits[0];
+        edits[0] = edits[1];
+        edits[1] = edit;
+    }
 
     if (r->request_body->temp_file) {
-        rc = ngx_http_hybrid_body_splice_file(r, start, end, name, &out);
+        rc = ngx_http_hybrid_body_splice_file(r, edits, n, &out);
 
     } else {
-        rc = ngx_http_hybrid_body_splice_memory(r, start, end, name, &out);
+        rc = ngx_http_hybrid_body_splice_memory(r, edits, n, &out);
     }
 
     if (rc != NGX_OK) {
@@ -230,60 +251,75 @@ ngx_http_hybrid_body_splice(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
     }
 
     r->request_body->bufs = out;
-    r->headers_in.content_length_n += (off_t) name->len - (end - start);
+
+    for (i = 0; i < n; i++) {
+        r->headers_in.content_length_n += (off_t) edits[i].text.len
+                                          - (edits[i].end - edits[i].start);
+    }
 
     return NGX_OK;
 }
 
 
+/* an edit starts before a byte of the body: all are inside of an object */
+
 static ngx_int_t
-ngx_http_hybrid_body_splice_memory(ngx_http_request_t *r, off_t start,
-    off_t end, ngx_str_t *name, ngx_chain_t **out)
+ngx_http_hybrid_body_splice_memory(ngx_http_request_t *r,
+    ngx_http_hybrid_edit_t *edits, ngx_uint_t n, ngx_chain_t **out)
 {
     off_t         at, size, from;
     ngx_buf_t    *b;
-    ngx_uint_t    named;
+    ngx_uint_t    i;
     ngx_chain_t  *cl, **ll;
 
     ll = out;
     at = 0;
-    named = 0;
+    from = 0;
+    i = 0;
 
     for (cl = r->request_body->bufs; cl; cl = cl->next) {
         b = cl->buf;
         size = b->last - b->pos;
 
-        if (at < start && size) {
+        for ( ;; ) {
 
-            if (ngx_http_hybrid_body_link(r, ll, b->pos,
-                                          b->pos + ngx_min(size, start - at))
+            /* bytes [from, ...) of the body, up to an edit or the buffer's */
+
+            from = ngx_max(from, at);
+
+            if (i == n || edits[i].start >= at + size) {
+                break;
+            }
+
+            if (edits[i].start > from) {
+
+                if (ngx_http_hybrid_body_link(r, ll, b->pos + (from - at),
+                                              b->pos + (edits[i].start - at))
+                    == NULL)
+                {
+                    return NGX_ERROR;
+                }
+
+                ll = &(*ll)->next;
+            }
+
+            if (ngx_http_hybrid_body_link(r, ll, edits[i].text.data,
+                                   edits[i].text.data + edits[i].text.len)
                 == NULL)
             {
                 return NGX_ERROR;
             }
 
             ll = &(*ll)->next;
-        }
-
-        if (!named && at + size >= start) {
-
-            if (ngx_http_hybrid_body_link(r, ll, name->data,
-                                          name->data + name->len)
-                == NULL)
-            {
-                return NGX_ERROR;
-            }
-
-            ll = &(*ll)->next;
-            named = 1;
+            from = edits[i++].end;
         }
 
         /* the body of a chunked request ends with an empty buffer */
 
-        if (at + size > end && size) {
-            from = ngx_max(end - at, 0);
+        if (from < at + size) {
 
-            if (ngx_http_hybrid_body_link(r, ll, b->pos + from, b->last)
+            if (ngx_http_hybrid_body_link(r, ll, b->pos + (from - at),
+                                          b->last)
                 == NULL)
             {
                 return NGX_ERROR;
@@ -338,11 +374,14 @@ ngx_http_hybrid_body_link(ngx_http_request_t *r, ngx_chain_t **ll,
  */
 
 static ngx_int_t
-ngx_http_hybrid_body_splice_file(ngx_http_request_t *r, off_t start,
-    off_t end, ngx_str_t *name, ngx_chain_t **out)
+ngx_http_hybrid_body_splice_file(ngx_http_request_t *r,
+    ngx_http_hybrid_edit_t *edits, ngx_uint_t n, ngx_chain_t **out)
 {
+    off_t                      from;
     u_char                    *buf;
     ngx_buf_t                 *b;
+    ngx_str_t                 *text;
+    ngx_uint_t                 i;
     ngx_chain_t               *in, *cl;
     ngx_temp_file_t           *tf;
     ngx_http_core_loc_conf_t  *clcf;
@@ -375,18 +414,25 @@ ngx_http_hybrid_body_splice_file(ngx_http_request_t *r, off_t start,
     }
 
     in = r->request_body->bufs;
+    from = 0;
 
-    if (ngx_http_hybrid_body_copy(r, tf, in, 0, start, buf) != NGX_OK
-        || ngx_write_file(&tf->file, name->data, name->len, tf->offset)
-           != (ssize_t) name->len)
-    {
-        ngx_free(buf);
-        return NGX_ERROR;
+    for (i = 0; i < n; i++) {
+        text = &edits[i].text;
+
+        if (ngx_http_hybrid_body_copy(r, tf, in, from, edits[i].start, buf)
+            != NGX_OK
+            || ngx_write_file(&tf->file, text->data, text->len, tf->offset)
+               != (ssize_t) text->len)
+        {
+            ngx_free(buf);
+            return NGX_ERROR;
+        }
+
+        tf->offset += text->len;
+        from = edits[i].end;
     }
 
-    tf->offset += name->len;
-
-    if (ngx_http_hybrid_body_copy(r, tf, in, end, NGX_MAX_OFF_T_VALUE, buf)
+    if (ngx_http_hybrid_body_copy(r, tf, in, from, NGX_MAX_OFF_T_VALUE, buf)
         != NGX_OK)
     {
         ngx_free(buf);
@@ -456,4 +502,41 @@ ngx_http_hybrid_body_copy(ngx_http_request_t *r, ngx_temp_file_t *tf,
     }
 
     return NGX_OK;
+}
+
+
+ssize_t
+ngx_http_hybrid_body_peek(ngx_http_request_t *r, off_t start, u_char *buf,
+    size_t size)
+{
+    off_t         at, length;
+    ngx_buf_t    *b;
+    ngx_chain_t  *cl;
+
+    at = 0;
+
+    for (cl = r->request_body ? r->request_body->bufs : NULL;
+         cl;
+         cl = cl->next)
+    {
+        b = cl->buf;
+        length = b->in_file ? b->file_last - b->file_pos : b->last - b->pos;
+
+        if (start < at + length) {
+            size = ngx_min((off_t) size, at + length - start);
+
+            if (b->in_file) {
+                return ngx_read_file(b->file, buf, size,
+                                     b->file_pos + (start - at));
+            }
+
+            ngx_memcpy(buf, b->pos + (start - at), size);
+
+            return size;
+        }
+
+        at += length;
+    }
+
+    return 0;
 }

@@ -235,21 +235,13 @@ ngx_http_hybrid_google_uri(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
 /* the name in the body follows that in the path */
 
 ngx_int_t
-ngx_http_hybrid_google_splice(ngx_http_request_t *r,
-    ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_candidate_t *cand)
+ngx_http_hybrid_google_name(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_candidate_t *cand, ngx_str_t *name)
 {
-    ngx_str_t  model;
-
     if (ctx->body->values[ctx->key].type != NGX_HYBRID_JSON_T_STRING) {
-        return NGX_OK;
+        return NGX_DECLINED;
     }
 
-    if (ngx_http_hybrid_google_target(ctx->google, cand->backend,
-                                      cand->rename, &model)
-        != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    return ngx_http_hybrid_body_splice(r, ctx, &model);
+    return ngx_http_hybrid_google_target(ctx->google, cand->backend,
+                                         cand->rename, name);
 }

@@ -9,7 +9,7 @@
  */
 
 
-#include "ngx_http_hybrid_module.h"
+#include "ngx_http_hybrid_answer.h"
 
 
 static ngx_int_t ngx_http_hybrid_request_handler(ngx_http_request_t *r);
@@ -17,6 +17,8 @@ static ngx_int_t ngx_http_hybrid_request_headers(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_candidate_t *cand);
 static ngx_uint_t ngx_http_hybrid_request_is_ours(
     ngx_http_hybrid_backend_t *backend, ngx_table_elt_t *h);
+static ngx_int_t ngx_http_hybrid_request_body(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_candidate_t *cand);
 static ngx_int_t ngx_http_hybrid_request_uri(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_candidate_t *cand);
 
@@ -87,9 +89,7 @@ ngx_int_t
 ngx_http_hybrid_request_present(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_candidate_t *cand)
 {
-    ngx_int_t    rc;
-    ngx_str_t   *name;
-    ngx_uint_t   i, *variables;
+    ngx_uint_t  i, *variables;
 
     if (!ctx->presented) {
 
@@ -131,18 +131,11 @@ ngx_http_hybrid_request_present(ngx_http_request_t *r,
 
     /* what the balancer builds again needs no copy of the body yet */
 
-    name = ngx_http_hybrid_request_model(ctx, cand);
-
-    if (name && ctx->body
-        && (ctx->u || ngx_http_hybrid_request_plain(cand)))
+    if (ctx->body
+        && (ctx->u || ngx_http_hybrid_request_plain(cand))
+        && ngx_http_hybrid_request_body(r, ctx, cand) != NGX_OK)
     {
-        rc = ctx->google
-             ? ngx_http_hybrid_google_splice(r, ctx, cand)
-             : ngx_http_hybrid_body_splice(r, ctx, name);
-
-        if (rc != NGX_OK) {
-            return NGX_ERROR;
-        }
+        return NGX_ERROR;
     }
 
     ctx->built = cand;
@@ -359,6 +352,43 @@ ngx_http_hybrid_request_is_ours(ngx_http_hybrid_backend_t *backend,
     }
 
     return 0;
+}
+
+
+static ngx_int_t
+ngx_http_hybrid_request_body(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_candidate_t *cand)
+{
+    ngx_int_t               rc;
+    ngx_str_t              *model, name;
+    ngx_uint_t              n;
+    ngx_http_hybrid_edit_t  edits[NGX_HTTP_HYBRID_EDITS];
+
+    n = 0;
+    model = ngx_http_hybrid_request_model(ctx, cand);
+
+    if (model) {
+        name = *model;
+
+        rc = ctx->google ? ngx_http_hybrid_google_name(ctx, cand, &name)
+                         : NGX_OK;
+
+        if (rc == NGX_OK) {
+            rc = ngx_http_hybrid_body_name(ctx, &name, &edits[n++]);
+        }
+
+        if (rc == NGX_ERROR) {
+            return NGX_ERROR;
+        }
+    }
+
+    if (ngx_http_hybrid_usage_wanted(ctx)
+        && ngx_http_hybrid_usage_edit(r, ctx, &edits[n++]) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return n ? ngx_http_hybrid_body_splice(r, edits, n) : NGX_OK;
 }
 
 

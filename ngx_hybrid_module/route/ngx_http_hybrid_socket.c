@@ -14,7 +14,7 @@
  */
 
 
-#include "ngx_http_hybrid_module.h"
+#include "ngx_http_hybrid_answer.h"
 #include <netinet/tcp.h>
 
 
@@ -48,6 +48,10 @@ ngx_http_hybrid_socket_output(void *data, ngx_chain_t *in)
     }
 
 #endif
+
+    if (ngx_http_hybrid_answer_expect(ctx->request, ctx) != NGX_OK) {
+        return NGX_ERROR;
+    }
 
     return ngx_chain_writer(&u->writer, in);
 }

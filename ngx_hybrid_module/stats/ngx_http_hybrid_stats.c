@@ -6,7 +6,7 @@
  */
 
 
-#include "ngx_http_hybrid_module.h"
+#include "ngx_http_hybrid_answer.h"
 
 
 static ngx_hybrid_outcome_e ngx_http_hybrid_stats_outcome(
@@ -94,7 +94,15 @@ ngx_http_hybrid_stats_outcome(ngx_http_request_t *r,
             return ngx_hybrid_outcome_backend_error;
         }
 
-        if (ngx_http_hybrid_stats_broken(r)) {
+        if (ctx->answer && ctx->answer->late_status) {
+
+            /* which the client did not get as such, after a heartbeat */
+
+            status = ctx->answer->late_status;
+
+        } else if (ngx_http_hybrid_stats_broken(r)
+                   || (ctx->answer && ctx->answer->broken))
+        {
             return ngx_hybrid_outcome_broken;
         }
 

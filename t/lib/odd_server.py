@@ -81,10 +81,18 @@ def request(conn):
         if not part:
             return None
         data += part
-    lines = data.decode("latin-1").split("\r\n\r\n")[0].split("\r\n")
+    head, _, body = data.partition(b"\r\n\r\n")
+    lines = head.decode("latin-1").split("\r\n")
     headers = [line.split(": ", 1) for line in lines[1:]]
-    return {"line": lines[0], "headers": headers,
-            "header": {k.lower(): v for k, v in headers}}
+    header = {k.lower(): v for k, v in headers}
+    # to close with something unread would be a reset
+    while len(body) < int(header.get("content-length", 0)):
+        part = conn.recv(65536)
+        if not part:
+            return None
+        body += part
+    return {"line": lines[0], "headers": headers, "header": header,
+            "body": body.decode("latin-1")}
 
 
 def serve(conn):
