@@ -28,6 +28,8 @@ while (my ($name, $from) = each %files) {
 
 $t->file('secrets/forge.id', "0123456789abcdef.access\n");
 $t->file('secrets/forge.secret', "a-secret\n");
+$t->file('secrets/openai', "a-key\n");
+$t->file('secrets/ollama', "another-key\n");
 
 for my $name (glob "$Hybrid::ROOT/conf/{identity,routing}/nginx.conf") {
     open my $in, '<', $name or die "$name: $!";
@@ -39,6 +41,9 @@ for my $name (glob "$Hybrid::ROOT/conf/{identity,routing}/nginx.conf") {
     $text =~ s{include hybrid_proxy\.conf}
               {include $Hybrid::ROOT/conf/hybrid_proxy.conf};
     $text =~ s{^user .*;}{}m;
+
+    # names of clouds, which are looked up at start
+    $text =~ s{server [a-z][\w.-]+:443;}{server 127.0.0.1:443;}g;
 
     my $conf = $t->file('nginx.conf', $text);
 
