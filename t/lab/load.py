@@ -97,23 +97,26 @@ class Client:
         result.status = int(first.split()[1])
         result.headers = {n.lower(): v.strip() for n, _, v in
                           (line.partition(":") for line in lines)}
+        try:
+            await self.read_body(reader, result)
+            result.complete = result.status == 200
+        finally:
+            tail = result.body[-400:]
+            result.in_band = result.status == 200 and (
+                b'{"error"' in tail or b'"type":"error"' in tail)
+            result.complete = result.complete and not result.in_band
+
+    async def read_body(self, reader, result):
         if "chunked" in result.headers.get("transfer-encoding", ""):
-            parts = []
             while size := int(await reader.readuntil(b"\r\n"), 16):
-                parts.append(await reader.readexactly(size))
-                result.body = parts[-1]
+                result.body += await reader.readexactly(size)
                 await reader.readexactly(2)
             await reader.readexactly(2)
-            result.body = b"".join(parts)
         elif "content-length" in result.headers:
             result.body = await reader.readexactly(
                 int(result.headers["content-length"]))
         else:
             result.body = await reader.read()
-        tail = result.body[-400:]
-        result.in_band = result.status == 200 and (
-            b'{"error"' in tail or b'"type":"error"' in tail)
-        result.complete = result.status == 200 and not result.in_band
 
 
 class Load:

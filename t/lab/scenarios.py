@@ -190,7 +190,9 @@ def judge_cut(lab, results, usual, cut):
 
 
 def judge_flying(lab, flying, usual, cut):
-    streams = [r for r in flying if r.first and r.start + r.first < cut]
+    # a header may have been under way
+    streams = [r for r in flying
+               if r.first and r.start + r.first < cut + 0.5]
     waiting = [r for r in flying if r not in streams]
     broken = [r for r in streams if not r.complete]
     lost = [r for r in waiting if not r.complete]
