@@ -37,24 +37,25 @@ $t->start(http => <<"END");
                    server $anvil->{addr} max_fails=0; }
 
     # names of one machine: only the choice is looked at
-    hybrid_backend star   { pass http://$forge->{addr}; }
-    hybrid_backend glob   { pass http://$forge->{addr}; }
-    hybrid_backend longer { pass http://$forge->{addr}; }
-    hybrid_backend exact  { pass http://$forge->{addr}; }
-    hybrid_backend ending { pass http://$forge->{addr}; }
+    hybrid_backend star   { pass http://$forge->{addr}; probe off; }
+    hybrid_backend glob   { pass http://$forge->{addr}; probe off; }
+    hybrid_backend longer { pass http://$forge->{addr}; probe off; }
+    hybrid_backend exact  { pass http://$forge->{addr}; probe off; }
+    hybrid_backend ending { pass http://$forge->{addr}; probe off; }
 
-    hybrid_backend forge  { pass http://$forge->{addr};
+    hybrid_backend forge  { pass http://$forge->{addr}; probe off;
                             models m1 m2 denied llama3:8b team/x x:cloud
                                    gpt-oss:20b-cloud;
                             rename alias* m1; rename nick m2; }
-    hybrid_backend anvil  { pass http://$anvil->{addr}; models m1 m3 denied; }
-    hybrid_backend two    { pass http://two; models pulled; }
-    hybrid_backend based  { pass http://$anvil->{addr}/ollama/;
+    hybrid_backend anvil  { pass http://$anvil->{addr}; probe off;
+                            models m1 m3 denied; }
+    hybrid_backend two    { pass http://two; probe off; models pulled; }
+    hybrid_backend based  { pass http://$anvil->{addr}/ollama/; probe off;
                             models based; }
     hybrid_backend vertex { pass http://$vertex->{addr}/v1/projects/p/;
                             api openai; egress cloud;
                             models google/* gpt-4o m1 x:cloud; }
-    hybrid_backend openai { pass http://$vertex->{addr}; api openai;
+    hybrid_backend openai { pass http://$vertex->{addr}; probe off; api openai;
                             models plain; }
 
     hybrid_route *            star;

@@ -29,9 +29,9 @@ $t->start(
     proxy => sub { s/^(client_max_body_size) .*;/$1 1k;/m or die },
     http => <<"END");
     hybrid_client alice { $alice->{line} models *; }
-    hybrid_backend forge { pass http://$b{forge}{addr};
+    hybrid_backend forge { pass http://$b{forge}{addr}; probe off;
                            credential bearer $file; }
-    hybrid_backend anvil { pass http://$b{anvil}{addr};
+    hybrid_backend anvil { pass http://$b{anvil}{addr}; probe off;
                            credential header Api-Key $file; }
     hybrid_route two forge anvil;
     hybrid_route * forge;

@@ -346,14 +346,14 @@ ngx_http_hybrid_init_main_conf(ngx_conf_t *cf, void *conf)
         resolver = NULL;
     }
 
-    if (ngx_http_hybrid_route_init(cf, hmcf) != NGX_OK
+    if (ngx_http_hybrid_peers_init(cf, hmcf) != NGX_OK
+        || ngx_http_hybrid_route_init(cf, hmcf) != NGX_OK
         || ngx_http_hybrid_size_init(cf, hmcf) != NGX_OK
         || ngx_http_hybrid_shadow_init(cf, hmcf) != NGX_OK
         || ngx_http_hybrid_request_init(cf, hmcf) != NGX_OK
         || ngx_http_hybrid_jwt_init(cf, hmcf) != NGX_OK
         || ngx_http_hybrid_jwks_init(cf, hmcf, resolver) != NGX_OK
-        || ngx_http_hybrid_gce_init(cf, hmcf, resolver) != NGX_OK
-        || ngx_http_hybrid_peers_init(cf, hmcf) != NGX_OK)
+        || ngx_http_hybrid_gce_init(cf, hmcf, resolver) != NGX_OK)
     {
         return NGX_CONF_ERROR;
     }

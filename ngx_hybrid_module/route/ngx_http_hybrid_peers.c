@@ -6,6 +6,7 @@
  */
 
 
+#include "ngx_http_hybrid_conf.h"
 #include "ngx_http_hybrid_peers.h"
 
 
@@ -62,12 +63,22 @@ ngx_http_hybrid_peers_add(ngx_conf_t *cf, ngx_http_hybrid_main_conf_t *hmcf,
 
     if (list == NULL || list->name != &backend->upstream->host) {
 
+        if (backend->discover) {
+            (void) ngx_http_hybrid_conf_error_at(cf, &backend->place,
+                       "backend \"%V\" has \"models discover\", but its "
+                       "upstream has a foreign balancer and can't be probed",
+                       &backend->name);
+            return NGX_ERROR;
+        }
+
         if (backend->probe.on) {
             ngx_log_error(NGX_LOG_WARN, cf->log, 0,
                           "upstream \"%V\" has a foreign balancer: backend "
                           "\"%V\" can't be probed",
                           &backend->upstream->host, &backend->name);
         }
+
+        backend->probe.on = 0;
 
         return NGX_OK;
     }

@@ -9,7 +9,7 @@
  */
 
 
-#include "ngx_http_hybrid_probe.h"
+#include "ngx_http_hybrid_catalogue_list.h"
 #include "ngx_http_hybrid_certificate.h"
 #include "ngx_http_hybrid_gce.h"
 
@@ -137,6 +137,15 @@ ngx_http_hybrid_probe_exit_worker(ngx_http_hybrid_main_conf_t *hmcf)
 
         ngx_hybrid_doc_release(turn->backend->turn);
     }
+
+    for (i = 0; i < prober->n; i++) {
+        ngx_http_hybrid_table_free(&prober->turns[i].backend
+                                   ->catalogue->models);
+        ngx_http_hybrid_table_free(&prober->turns[i].backend
+                                   ->catalogue->running);
+        ngx_http_hybrid_table_free(&prober->turns[i].backend
+                                   ->catalogue->version);
+    }
 }
 
 
@@ -238,6 +247,9 @@ ngx_http_hybrid_probe_start(ngx_http_hybrid_turn_t *turn)
     turn->pending = 0;
     turn->listed = 0;
     turn->alive = 0;
+    turn->asked = 0;
+    turn->late.len = 0;
+    turn->error.len = 0;
 
     turn->pool = ngx_create_pool(4096, turn->prober->log);
 
@@ -286,6 +298,10 @@ ngx_http_hybrid_probe_end(ngx_http_hybrid_turn_t *turn)
 
     backend = turn->backend;
     interval = backend->probe.interval;
+
+    if (!ngx_exiting) {
+        ngx_http_hybrid_catalogue_judge(turn);
+    }
 
     ngx_destroy_pool(turn->pool);
     turn->pool = NULL;
@@ -450,6 +466,7 @@ ngx_http_hybrid_probe_result(ngx_http_hybrid_ask_t *ask,
     ask->turn->alive = 1;
 
     ngx_http_hybrid_probe_passed(ask);
+    ngx_http_hybrid_catalogue_take(ask, f);
 }
 
 
@@ -483,6 +500,10 @@ ngx_http_hybrid_probe_passed(ngx_http_hybrid_ask_t *ask)
     name.len = path->nname;
 
     if (changes & NGX_HYBRID_PATH_UP) {
+
+        /* it may be another machine's software now */
+
+        (void) ngx_hybrid_doc_want(backend->catalogue->version.doc, 0);
 
         if (backend->npaths > 1 || hmcf->backends.nelts > 1) {
             path->ramp = ngx_current_msec ? ngx_current_msec : 1;

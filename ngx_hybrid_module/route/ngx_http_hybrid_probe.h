@@ -56,7 +56,10 @@ struct ngx_http_hybrid_turn_s {
     ngx_msec_t                     start;
     ngx_uint_t                     pending;
     ngx_http_hybrid_ask_t         *asks;
-    unsigned                       listed:1; /* a list has come */
+    ngx_str_t                      late;     /* a model that does not leave */
+    ngx_str_t                      error;    /* why there is no list */
+    unsigned                       listed:1; /* there is one */
+    unsigned                       asked:1;  /* what comes after it */
     unsigned                       alive:1;  /* some path has answered */
 };
 

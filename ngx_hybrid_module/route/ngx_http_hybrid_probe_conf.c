@@ -6,7 +6,7 @@
  */
 
 
-#include "ngx_http_hybrid_probe.h"
+#include "ngx_http_hybrid_catalogue_list.h"
 #include "ngx_http_hybrid_certificate.h"
 
 
@@ -14,6 +14,9 @@ static ngx_int_t ngx_http_hybrid_probe_target(ngx_conf_t *cf,
     ngx_http_hybrid_main_conf_t *hmcf, ngx_http_hybrid_backend_t *backend);
 static ngx_int_t ngx_http_hybrid_probe_uri_set(ngx_conf_t *cf,
     ngx_str_t *base, const char *path, ngx_str_t *uri);
+static ngx_hybrid_doc_t *ngx_http_hybrid_probe_doc(
+    ngx_http_hybrid_main_conf_t *hmcf, const char *kind,
+    ngx_http_hybrid_backend_t *backend);
 static void ngx_http_hybrid_probe_name(ngx_hybrid_fetch_target_t *fetch);
 #if (NGX_HTTP_SSL)
 static ngx_int_t ngx_http_hybrid_probe_ssl(ngx_conf_t *cf,
@@ -59,6 +62,14 @@ ngx_http_hybrid_probe_target(ngx_conf_t *cf, ngx_http_hybrid_main_conf_t *hmcf,
     if (target == NULL) {
         return NGX_ERROR;
     }
+
+    backend->catalogue = ngx_pcalloc(cf->pool,
+                                     sizeof(ngx_http_hybrid_catalogue_t));
+    if (backend->catalogue == NULL) {
+        return NGX_ERROR;
+    }
+
+    backend->catalogue->conf = hmcf;
 
     base = &backend->base;
     fetch = &target->fetch;
@@ -204,10 +215,9 @@ ngx_int_t
 ngx_http_hybrid_probe_init_zone(ngx_http_hybrid_main_conf_t *hmcf,
     ngx_log_t *log)
 {
-    u_char                       buf[NGX_HYBRID_DOC_NAME];
-    ngx_str_t                    name;
-    ngx_uint_t                   i;
-    ngx_http_hybrid_backend_t  **backends;
+    ngx_uint_t                    i;
+    ngx_http_hybrid_backend_t   **backends, *backend;
+    ngx_http_hybrid_catalogue_t  *catalogue;
 
     if (ngx_http_hybrid_peers_init_zone(hmcf, log) != NGX_OK) {
         return NGX_ERROR;
@@ -216,19 +226,27 @@ ngx_http_hybrid_probe_init_zone(ngx_http_hybrid_main_conf_t *hmcf,
     backends = hmcf->backends.elts;
 
     for (i = 0; i < hmcf->backends.nelts; i++) {
+        backend = backends[i];
+        catalogue = backend->catalogue;
 
-        if (backends[i]->target == NULL) {
+        if (backend->target == NULL) {
             continue;
         }
 
-        name.data = buf;
-        name.len = ngx_snprintf(buf, sizeof(buf), "probe:%V",
-                                &backends[i]->name)
-                   - buf;
+        backend->turn = ngx_http_hybrid_probe_doc(hmcf, "probe", backend);
 
-        backends[i]->turn = ngx_hybrid_doc(hmcf->shm, &name);
+        catalogue->models.doc = ngx_http_hybrid_probe_doc(hmcf, "tags",
+                                                          backend);
+        catalogue->running.doc = ngx_http_hybrid_probe_doc(hmcf, "ps",
+                                                           backend);
+        catalogue->version.doc = ngx_http_hybrid_probe_doc(hmcf, "version",
+                                                           backend);
 
-        if (backends[i]->turn == NULL) {
+        if (backend->turn == NULL
+            || catalogue->models.doc == NULL
+            || catalogue->running.doc == NULL
+            || catalogue->version.doc == NULL)
+        {
             ngx_log_error(NGX_LOG_EMERG, log, 0,
                           "hybrid_zone of %uzk is too small for %ui "
                           "backends: make it larger", hmcf->zone_size / 1024,
@@ -238,4 +256,19 @@ ngx_http_hybrid_probe_init_zone(ngx_http_hybrid_main_conf_t *hmcf,
     }
 
     return NGX_OK;
+}
+
+
+static ngx_hybrid_doc_t *
+ngx_http_hybrid_probe_doc(ngx_http_hybrid_main_conf_t *hmcf, const char *kind,
+    ngx_http_hybrid_backend_t *backend)
+{
+    u_char     buf[NGX_HYBRID_DOC_NAME];
+    ngx_str_t  name;
+
+    name.data = buf;
+    name.len = ngx_snprintf(buf, sizeof(buf), "%s:%V", kind, &backend->name)
+               - buf;
+
+    return ngx_hybrid_doc(hmcf->shm, &name);
 }

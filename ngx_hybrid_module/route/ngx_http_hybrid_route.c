@@ -182,7 +182,10 @@ ngx_http_hybrid_route_add(ngx_http_hybrid_ctx_t *ctx,
     has = seek->makes ? ngx_http_hybrid_has_it
                       : ngx_http_hybrid_catalogue_has(backend, model);
 
-    if (has == ngx_http_hybrid_has_unknown
+    /* what is made or deleted is on the list only after a while */
+
+    if ((has == ngx_http_hybrid_has_unknown
+         || ctx->endpoint->verb == NGX_HTTP_HYBRID_VERB_ADMIN)
         && !seek->discovered && !backend->discover)
     {
         has = ngx_http_hybrid_has_it;
