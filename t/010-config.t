@@ -75,21 +75,31 @@ my @refused = (
   => 'hybrid_redis timeout=1s;' ],
 [ '"hybrid_redis" directive is duplicate'
   => 'hybrid_redis 127.0.0.1:1; hybrid_redis 127.0.0.1:2;' ],
-[ 'a second Redis address "127.0.0.1:2" is not available in this version'
-  => 'hybrid_redis 127.0.0.1:1 127.0.0.1:2;' ],
+[ 'a second Redis address "127.0.0.1:2" needs "cluster" or "sentinel=", the '
+  . 'name of the master' => 'hybrid_redis 127.0.0.1:1 127.0.0.1:2;' ],
 [ 'invalid port in Redis address "127.0.0.1:65536"'
   => 'hybrid_redis 127.0.0.1:65536;' ],
 [ 'host not found in Redis address "no-such-host.invalid:1"'
   => 'hybrid_redis no-such-host.invalid:1;' ],
-[ later('sentinel=main') => 'hybrid_redis 127.0.0.1:1 sentinel=main;' ],
-[ later('cluster') => 'hybrid_redis 127.0.0.1:1 cluster;' ],
+[ '"cluster" and "sentinel=" exclude each other: a cluster does its failover '
+  . 'itself' => 'hybrid_redis 127.0.0.1:1 127.0.0.1:2 sentinel=main cluster;' ],
+[ '"db=" does not go with "cluster", which has only one: use "prefix="'
+  => 'hybrid_redis cluster db=1 127.0.0.1:1;' ],
+(map { [ '"cluster" and "sentinel=" need host:port instead of "unix:/r"'
+  => "hybrid_redis 127.0.0.1:1 unix:/r $_;" ] } 'cluster', 'sentinel=main'),
+[ '"sentinel_username=" needs "sentinel_password_file="'
+  => 'hybrid_redis 127.0.0.1:1 sentinel=main sentinel_username=u;' ],
+[ '"sentinel_password_file=" needs "sentinel=", the name of the master'
+  => "hybrid_redis 127.0.0.1:1 sentinel_password_file=$dir/good;" ],
+[ 'too many Redis addresses, at most 64'
+  => join(' ', 'hybrid_redis cluster', map { "127.0.0.1:$_" } 1 .. 65) . ';' ],
 [ 'a password does not belong here: put it into a file and write '
   . '"password_file="' => 'hybrid_redis 127.0.0.1:1 password=x;' ],
 [ '"username=" needs "password_file="'
   => 'hybrid_redis 127.0.0.1:1 username=u;' ],
 (map { [ qq(invalid parameter "$_") => "hybrid_redis 127.0.0.1:1 '$_';" ] }
     'timeout=0', 'timeout=10001ms', 'timeout=soon', 'db=one', 'db=',
-    'prefix={a}', 'prefix=a b', 'foo=bar'),
+    'prefix={a}', 'prefix=a b', 'foo=bar', 'sentinel='),
 [ sprintf($one_line, 'empty')
   => "hybrid_redis 127.0.0.1:1 password_file=$dir/empty;" ],
 

@@ -136,7 +136,8 @@ ngx_http_hybrid_revoke_turn(ngx_http_hybrid_revoke_t *revoke,
 
     /* another worker may have a connection; if none has, it is to be seen */
 
-    available = ngx_hybrid_redis_available(revoke->conf->redis);
+    available = ngx_hybrid_redis_available_key(revoke->conf->redis,
+                                               &revoke->key);
 
     if (!available && late < NGX_HTTP_HYBRID_REVOKE_LATE) {
         return;
@@ -481,7 +482,7 @@ ngx_http_hybrid_revoke_failed(ngx_http_hybrid_revoke_t *revoke,
 
     next = NGX_HTTP_HYBRID_REVOKE_INTERVAL;
 
-    if (ngx_hybrid_redis_available(revoke->conf->redis)) {
+    if (ngx_hybrid_redis_available_key(revoke->conf->redis, &revoke->key)) {
         next = ngx_min(next * (1 + doc->failures),
                        NGX_HTTP_HYBRID_REVOKE_BACKOFF);
     }

@@ -230,7 +230,8 @@ ngx_http_hybrid_store_turn(ngx_http_hybrid_store_t *store, ngx_msec_int_t late)
 
     /* another worker may have a connection; if none has, it is to be seen */
 
-    available = ngx_hybrid_redis_available(store->conf->redis);
+    available = ngx_hybrid_redis_available_key(store->conf->redis,
+                                               &store->key);
 
     if (!available && late < NGX_HTTP_HYBRID_STORE_LATE) {
         return;

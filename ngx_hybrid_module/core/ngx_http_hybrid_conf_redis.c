@@ -2,13 +2,21 @@
 /*
  * Copyright (C) the ngx_hybrid_module authors
  *
- * hybrid_redis address [name=value]...
+ * hybrid_redis address... [name=value]... [cluster]
  */
 
 
 #include "ngx_http_hybrid_conf.h"
 
 
+#define NGX_HTTP_HYBRID_REDIS_ADDRESSES  64
+
+
+static ngx_uint_t ngx_http_hybrid_redis_is_option(ngx_str_t *arg);
+static char *ngx_http_hybrid_redis_check(ngx_conf_t *cf,
+    ngx_hybrid_redis_conf_t *rcf);
+static char *ngx_http_hybrid_redis_add(ngx_conf_t *cf, ngx_addr_t *addr,
+    ngx_hybrid_redis_conf_t *rcf);
 static char *ngx_http_hybrid_redis_option(ngx_conf_t *cf, ngx_str_t *arg,
     ngx_hybrid_redis_conf_t *rcf);
 static char *ngx_http_hybrid_redis_address(ngx_conf_t *cf, ngx_str_t *arg,
@@ -36,32 +44,75 @@ ngx_http_hybrid_redis(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_str_set(&rcf->prefix, "hybrid:");
     rcf->timeout = 50;
 
+    if (ngx_array_init(&rcf->addresses, cf->pool, 4,
+                       sizeof(ngx_hybrid_redis_addr_t))
+        != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
     value = cf->args->elts;
 
+    /* addresses last: their port depends on what they are */
+
     for (i = 1; i < cf->args->nelts; i++) {
-
-        if (ngx_strlchr(value[i].data, value[i].data + value[i].len, '=')
-            || ngx_strcmp(value[i].data, "cluster") == 0)
-        {
-            if (ngx_http_hybrid_redis_option(cf, &value[i], rcf)
-                != NGX_CONF_OK)
-            {
-                return NGX_CONF_ERROR;
-            }
-
-            continue;
-        }
-
-        if (ngx_http_hybrid_redis_address(cf, &value[i], rcf) != NGX_CONF_OK)
+        if (ngx_http_hybrid_redis_is_option(&value[i])
+            && ngx_http_hybrid_redis_option(cf, &value[i], rcf)
+               != NGX_CONF_OK)
         {
             return NGX_CONF_ERROR;
         }
     }
 
-    if (rcf->host == NULL) {
+    for (i = 1; i < cf->args->nelts; i++) {
+        if (!ngx_http_hybrid_redis_is_option(&value[i])
+            && ngx_http_hybrid_redis_address(cf, &value[i], rcf)
+               != NGX_CONF_OK)
+        {
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    if (ngx_http_hybrid_redis_check(cf, rcf) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    hmcf->redis_conf = rcf;
+    hmcf->defined = 1;
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_uint_t
+ngx_http_hybrid_redis_is_option(ngx_str_t *arg)
+{
+    return ngx_strlchr(arg->data, arg->data + arg->len, '=') != NULL
+           || ngx_strcmp(arg->data, "cluster") == 0;
+}
+
+
+static char *
+ngx_http_hybrid_redis_check(ngx_conf_t *cf, ngx_hybrid_redis_conf_t *rcf)
+{
+    if (rcf->addresses.nelts == 0) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "hybrid_redis needs an address, host:port or "
                            "unix:path");
+        return NGX_CONF_ERROR;
+    }
+
+    if (rcf->cluster && rcf->master.len) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"cluster\" and \"sentinel=\" exclude each "
+                           "other: a cluster does its failover itself");
+        return NGX_CONF_ERROR;
+    }
+
+    if (rcf->cluster && rcf->db.len) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"db=\" does not go with \"cluster\", which has "
+                           "only one: use \"prefix=\"");
         return NGX_CONF_ERROR;
     }
 
@@ -71,8 +122,19 @@ ngx_http_hybrid_redis(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_ERROR;
     }
 
-    hmcf->redis_conf = rcf;
-    hmcf->defined = 1;
+    if (rcf->sentinel_username.len && rcf->sentinel_password.len == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"sentinel_username=\" needs "
+                           "\"sentinel_password_file=\"");
+        return NGX_CONF_ERROR;
+    }
+
+    if (rcf->sentinel_password.len && rcf->master.len == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"sentinel_password_file=\" needs "
+                           "\"sentinel=\", the name of the master");
+        return NGX_CONF_ERROR;
+    }
 
     return NGX_CONF_OK;
 }
@@ -115,21 +177,23 @@ static char *
 ngx_http_hybrid_redis_address(ngx_conf_t *cf, ngx_str_t *arg,
     ngx_hybrid_redis_conf_t *rcf)
 {
-    size_t     len;
-    u_char     text[NGX_SOCKADDR_STRLEN];
-    ngx_url_t  u;
+    ngx_url_t                 u;
+    ngx_uint_t                i, several;
+    ngx_hybrid_redis_addr_t  *addr;
 
-    if (rcf->host) {
+    several = rcf->cluster || rcf->master.len;
+
+    if (rcf->addresses.nelts && !several) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "a second Redis address \"%V\" is not available "
-                           "in this version", arg);
+                           "a second Redis address \"%V\" needs \"cluster\" "
+                           "or \"sentinel=\", the name of the master", arg);
         return NGX_CONF_ERROR;
     }
 
     ngx_memzero(&u, sizeof(ngx_url_t));
 
     u.url = *arg;
-    u.default_port = 6379;
+    u.default_port = rcf->master.len ? 26379 : 6379;
 
     /* a name is looked up once, here: a worker must never block on it */
 
@@ -140,29 +204,81 @@ ngx_http_hybrid_redis_address(ngx_conf_t *cf, ngx_str_t *arg,
         return NGX_CONF_ERROR;
     }
 
-    rcf->address = *arg;
-
     if (u.family == AF_UNIX) {
-        rcf->host = arg->data + sizeof("unix:") - 1;
+
+        if (several) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "\"cluster\" and \"sentinel=\" need "
+                               "host:port instead of \"%V\"", arg);
+            return NGX_CONF_ERROR;
+        }
+
+        addr = ngx_array_push(&rcf->addresses);
+        if (addr == NULL) {
+            return NGX_CONF_ERROR;
+        }
+
+        addr->text = *arg;
+        addr->host = arg->data + sizeof("unix:") - 1;
+        addr->port = 0;
+
         return NGX_CONF_OK;
     }
 
-    len = ngx_sock_ntop(u.addrs[0].sockaddr, u.addrs[0].socklen, text,
-                        NGX_SOCKADDR_STRLEN, 0);
+    for (i = 0; i < u.naddrs; i++) {
 
-    rcf->host = ngx_pnalloc(cf->pool, len + 1);
-    if (rcf->host == NULL) {
+        if (ngx_http_hybrid_redis_add(cf, &u.addrs[i], rcf) != NGX_CONF_OK) {
+            return NGX_CONF_ERROR;
+        }
+
+        if (!several) {
+            addr = rcf->addresses.elts;
+            addr->text = *arg;
+            break;
+        }
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_hybrid_redis_add(ngx_conf_t *cf, ngx_addr_t *from,
+    ngx_hybrid_redis_conf_t *rcf)
+{
+    size_t                    len;
+    u_char                    text[NGX_SOCKADDR_STRLEN];
+    ngx_hybrid_redis_addr_t  *addr;
+
+    if (rcf->addresses.nelts == NGX_HTTP_HYBRID_REDIS_ADDRESSES) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "too many Redis addresses, at most %d",
+                           NGX_HTTP_HYBRID_REDIS_ADDRESSES);
         return NGX_CONF_ERROR;
     }
 
-    (void) ngx_cpystrn(rcf->host, text, len + 1);
-    rcf->port = u.port;
+    addr = ngx_array_push(&rcf->addresses);
+    if (addr == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    len = ngx_sock_ntop(from->sockaddr, from->socklen, text,
+                        NGX_SOCKADDR_STRLEN, 0);
+
+    addr->host = ngx_pnalloc(cf->pool, len + 1);
+    if (addr->host == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    (void) ngx_cpystrn(addr->host, text, len + 1);
+    addr->text = from->name;
+    addr->port = ngx_inet_get_port(from->sockaddr);
 
     /* hiredis wants no brackets */
 
-    if (rcf->host[0] == '[') {
-        rcf->host[len - 1] = '\0';
-        rcf->host++;
+    if (addr->host[0] == '[') {
+        addr->host[len - 1] = '\0';
+        addr->host++;
     }
 
     return NGX_CONF_OK;
@@ -229,12 +345,29 @@ ngx_http_hybrid_redis_option(ngx_conf_t *cf, ngx_str_t *arg,
         return NGX_CONF_OK;
     }
 
-    if (ngx_http_hybrid_conf_option(arg, "sentinel", &value)
-        || ngx_strcmp(arg->data, "cluster") == 0)
-    {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"%V\" is not available in this version", arg);
-        return NGX_CONF_ERROR;
+    if (ngx_strcmp(arg->data, "cluster") == 0) {
+        rcf->cluster = 1;
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_http_hybrid_conf_option(arg, "sentinel", &value)) {
+
+        if (value.len == 0) {
+            goto invalid;
+        }
+
+        rcf->master = value;
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_http_hybrid_conf_option(arg, "sentinel_username", &value)) {
+        rcf->sentinel_username = value;
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_http_hybrid_conf_option(arg, "sentinel_password_file", &value)) {
+        return ngx_http_hybrid_conf_secret_watch(cf, &value, "",
+                                                 &rcf->sentinel_password);
     }
 
 invalid:

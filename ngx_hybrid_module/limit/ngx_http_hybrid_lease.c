@@ -197,7 +197,7 @@ ngx_uint_t
 ngx_http_hybrid_lease_holds(ngx_http_hybrid_lease_t *lease)
 {
     if (!lease->client->shared->refused
-        && !ngx_hybrid_redis_down(lease->conf->redis))
+        && !ngx_hybrid_redis_down_key(lease->conf->redis, &lease->key))
     {
         return 1;
     }

@@ -56,11 +56,11 @@ ngx_http_hybrid_limit_reserve(ngx_http_request_t *r,
         return ngx_http_hybrid_limit_local(ctx);
     }
 
-    if (!ngx_hybrid_redis_available(ctx->conf->redis)) {
+    lease = client->lease;
+
+    if (!ngx_hybrid_redis_available_key(ctx->conf->redis, &lease->key)) {
         return ngx_http_hybrid_limit_lost(ctx);
     }
-
-    lease = client->lease;
 
     if (ngx_http_hybrid_lease_take(lease, &wait)) {
         return NGX_OK;

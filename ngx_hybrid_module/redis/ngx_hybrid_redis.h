@@ -2,8 +2,8 @@
 /*
  * Copyright (C) the ngx_hybrid_module authors
  *
- * One pipelined connection of a worker to Redis: hiredis's asynchronous API
- * on nginx's event loop.  Nothing here blocks.
+ * Redis for a worker: a single one, the master that Sentinel names, or the
+ * nodes of a cluster.  Nothing here blocks.
  */
 
 
@@ -17,29 +17,37 @@
 #include <hiredis/async.h>
 
 
-/* commands that may wait for a reply; beyond that Redis counts as away */
-#define NGX_HYBRID_REDIS_MAX_PENDING  1024
+typedef struct {
+    ngx_str_t                  text;       /* for the log */
+    u_char                    *host;       /* IP literal or path, with \0 */
+    in_port_t                  port;       /* 0: a unix path */
+} ngx_hybrid_redis_addr_t;
 
 
 typedef struct {
-    ngx_str_t                  address;    /* as configured, for the log */
-    u_char                    *host;       /* IP literal or path, with \0 */
-    in_port_t                  port;       /* 0: a unix path */
+    ngx_array_t                addresses;  /* of ngx_hybrid_redis_addr_t */
     ngx_str_t                  username;
     ngx_str_t                  password;
     ngx_str_t                  db;
     ngx_str_t                  prefix;
     ngx_msec_t                 timeout;    /* of a command, and to connect */
+    ngx_str_t                  master;     /* the addresses are sentinels */
+    ngx_str_t                  sentinel_username;
+    ngx_str_t                  sentinel_password;
+    ngx_uint_t                 cluster;    /* the addresses are some nodes */
 } ngx_hybrid_redis_conf_t;
 
 
-typedef struct ngx_hybrid_redis_s  ngx_hybrid_redis_t;
+typedef struct ngx_hybrid_redis_s           ngx_hybrid_redis_t;
+typedef struct ngx_hybrid_redis_node_s      ngx_hybrid_redis_node_t;
+typedef struct ngx_hybrid_redis_sentinel_s  ngx_hybrid_redis_sentinel_t;
+typedef struct ngx_hybrid_redis_cluster_s   ngx_hybrid_redis_cluster_t;
 
 /*
  * Called once for each accepted command, from hiredis's callback: the handler
  * records and posts events, it never runs a request's phases.  reply is NULL
  * when Redis is away: no answer in time, connection lost, or an answer that
- * says it can't serve now (LOADING, READONLY, MOVED...); it belongs to
+ * says it can't serve now (LOADING, READONLY, CLUSTERDOWN...); it belongs to
  * hiredis and is gone after the call.
  */
 typedef void (*ngx_hybrid_redis_handler_pt)(void *data, redisReply *reply);
@@ -51,23 +59,39 @@ typedef struct {
 } ngx_hybrid_redis_script_t;
 
 
-/* the connection is made at once and again, with back-off, when it fails */
+struct ngx_hybrid_redis_s {
+    ngx_hybrid_redis_conf_t      *conf;
+    ngx_log_t                    *log;
+    ngx_hybrid_redis_node_t      *node;     /* the one, or the master */
+    ngx_hybrid_redis_sentinel_t  *sentinel;
+    ngx_hybrid_redis_cluster_t   *cluster;
+};
+
+
+/* connections are made at once and again, with back-off, when they fail */
 ngx_hybrid_redis_t *ngx_hybrid_redis_create(ngx_hybrid_redis_conf_t *conf,
     ngx_cycle_t *cycle);
 
 /* pending commands are answered with NULL */
 void ngx_hybrid_redis_destroy(ngx_hybrid_redis_t *rd);
 
-/* whether a command sent now has a chance */
+/* whether a command sent now has a chance; of a cluster: some command */
 ngx_uint_t ngx_hybrid_redis_available(ngx_hybrid_redis_t *rd);
 
+/* whether one for this key has: of a cluster a part may be away */
+ngx_uint_t ngx_hybrid_redis_available_key(ngx_hybrid_redis_t *rd,
+    ngx_str_t *key);
+
 /* failed, and has not answered a command since */
-ngx_uint_t ngx_hybrid_redis_down(ngx_hybrid_redis_t *rd);
+ngx_uint_t ngx_hybrid_redis_down_key(ngx_hybrid_redis_t *rd, ngx_str_t *key);
 
 /*
+ * argv[1] is the command's only key: a cluster has others elsewhere.
+ *
  * NGX_OK: sent or queued, handler will be called exactly once.
  * NGX_DECLINED: Redis is away, handler will not be called.
- * Arguments are copied.  handler may be NULL.
+ * Arguments are copied.  handler may be NULL.  Answers of different keys may
+ * come in another order.
  */
 ngx_int_t ngx_hybrid_redis_command(ngx_hybrid_redis_t *rd, ngx_uint_t argc,
     ngx_str_t *argv, ngx_hybrid_redis_handler_pt handler, void *data);
@@ -81,35 +105,6 @@ ngx_int_t ngx_hybrid_redis_eval(ngx_hybrid_redis_t *rd,
     ngx_hybrid_redis_handler_pt handler, void *data);
 
 void ngx_hybrid_redis_script_init(ngx_hybrid_redis_script_t *script);
-
-
-/* redis/ngx_hybrid_redis_event.c: hiredis's hooks, data is the rd */
-
-ngx_int_t ngx_hybrid_redis_attach(ngx_hybrid_redis_t *rd,
-    redisAsyncContext *ac);
-void ngx_hybrid_redis_gone(ngx_hybrid_redis_t *rd, redisAsyncContext *ac);
-
-
-struct ngx_hybrid_redis_s {
-    ngx_hybrid_redis_conf_t   *conf;
-    ngx_log_t                 *log;
-    redisAsyncContext         *ac;
-    ngx_connection_t          *connection;
-    ngx_queue_t                pending;    /* by deadline */
-    ngx_uint_t                 npending;
-    ngx_event_t                deadline;   /* of the oldest command */
-    ngx_event_t                reconnect;
-    ngx_msec_t                 backoff;
-    ngx_msec_t                 refused_last;    /* when */
-    ngx_msec_t                 refused_logged;
-    const char                *why;        /* we ended the connection */
-    unsigned                   ready:1;    /* greeted, commands flow */
-    unsigned                   first:1;    /* the first attempt is under way */
-    unsigned                   writing:1;  /* in redisAsyncHandleWrite() */
-    unsigned                   closing:1;
-    unsigned                   down:1;     /* said so in the log */
-    unsigned                   refused:1;  /* by a Redis that is there */
-};
 
 
 #endif /* _NGX_HYBRID_REDIS_H_INCLUDED_ */

@@ -4,14 +4,14 @@
  *
  * hiredis on nginx's event loop.  Events are level-triggered because hiredis
  * reads at most 16 KB a call.  After redisAsyncHandleRead() or -Write() the
- * context may be freed: only rd, which outlives it, is looked at.
+ * context may be freed: only the node, which outlives it, is looked at.
  */
 
 
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_event.h>
-#include "ngx_hybrid_redis.h"
+#include "ngx_hybrid_redis_node.h"
 
 
 static void ngx_hybrid_redis_read_handler(ngx_event_t *rev);
@@ -24,26 +24,26 @@ static void ngx_hybrid_redis_cleanup(void *data);
 
 
 ngx_int_t
-ngx_hybrid_redis_attach(ngx_hybrid_redis_t *rd, redisAsyncContext *ac)
+ngx_hybrid_redis_attach(ngx_hybrid_redis_node_t *node, redisAsyncContext *ac)
 {
     ngx_connection_t  *c;
 
-    c = ngx_get_connection(ac->c.fd, rd->log);
+    c = ngx_get_connection(ac->c.fd, node->log);
     if (c == NULL) {
         return NGX_ERROR;
     }
 
-    c->data = rd;
-    c->log = rd->log;
-    c->read->log = rd->log;
-    c->write->log = rd->log;
+    c->data = node;
+    c->log = node->log;
+    c->read->log = node->log;
+    c->write->log = node->log;
     c->read->handler = ngx_hybrid_redis_read_handler;
     c->write->handler = ngx_hybrid_redis_write_handler;
 
-    rd->connection = c;
-    rd->ac = ac;
+    node->connection = c;
+    node->ac = ac;
 
-    ac->ev.data = rd;
+    ac->ev.data = node;
     ac->ev.addRead = ngx_hybrid_redis_add_read;
     ac->ev.delRead = ngx_hybrid_redis_del_read;
     ac->ev.addWrite = ngx_hybrid_redis_add_write;
@@ -58,9 +58,9 @@ static void
 ngx_hybrid_redis_read_handler(ngx_event_t *rev)
 {
     ngx_connection_t    *c = rev->data;
-    ngx_hybrid_redis_t  *rd = c->data;
+    ngx_hybrid_redis_node_t  *node = c->data;
 
-    redisAsyncHandleRead(rd->ac);
+    redisAsyncHandleRead(node->ac);
 }
 
 
@@ -68,24 +68,24 @@ static void
 ngx_hybrid_redis_write_handler(ngx_event_t *wev)
 {
     ngx_connection_t    *c = wev->data;
-    ngx_hybrid_redis_t  *rd = c->data;
+    ngx_hybrid_redis_node_t  *node = c->data;
 
-    rd->writing = 1;
+    node->writing = 1;
 
-    redisAsyncHandleWrite(rd->ac);
+    redisAsyncHandleWrite(node->ac);
 
-    rd->writing = 0;
+    node->writing = 0;
 }
 
 
 static void
 ngx_hybrid_redis_add_read(void *data)
 {
-    ngx_hybrid_redis_t  *rd = data;
+    ngx_hybrid_redis_node_t  *node = data;
 
     ngx_event_t  *rev;
 
-    rev = rd->connection->read;
+    rev = node->connection->read;
 
     if (!rev->active) {
         (void) ngx_add_event(rev, NGX_READ_EVENT, NGX_LEVEL_EVENT);
@@ -96,11 +96,11 @@ ngx_hybrid_redis_add_read(void *data)
 static void
 ngx_hybrid_redis_del_read(void *data)
 {
-    ngx_hybrid_redis_t  *rd = data;
+    ngx_hybrid_redis_node_t  *node = data;
 
     ngx_event_t  *rev;
 
-    rev = rd->connection->read;
+    rev = node->connection->read;
 
     if (rev->active) {
         (void) ngx_del_event(rev, NGX_READ_EVENT, 0);
@@ -111,11 +111,11 @@ ngx_hybrid_redis_del_read(void *data)
 static void
 ngx_hybrid_redis_add_write(void *data)
 {
-    ngx_hybrid_redis_t  *rd = data;
+    ngx_hybrid_redis_node_t  *node = data;
 
     ngx_event_t  *wev;
 
-    wev = rd->connection->write;
+    wev = node->connection->write;
 
     if (wev->active) {
         return;
@@ -127,7 +127,7 @@ ngx_hybrid_redis_add_write(void *data)
      * kernel twice.  Only when that write was short we wait for the socket.
      */
 
-    if ((rd->ac->c.flags & REDIS_CONNECTED) && !rd->writing) {
+    if ((node->ac->c.flags & REDIS_CONNECTED) && !node->writing) {
         ngx_post_event(wev, &ngx_posted_events);
         return;
     }
@@ -139,11 +139,11 @@ ngx_hybrid_redis_add_write(void *data)
 static void
 ngx_hybrid_redis_del_write(void *data)
 {
-    ngx_hybrid_redis_t  *rd = data;
+    ngx_hybrid_redis_node_t  *node = data;
 
     ngx_event_t  *wev;
 
-    wev = rd->connection->write;
+    wev = node->connection->write;
 
     if (wev->posted) {
         ngx_delete_posted_event(wev);
@@ -158,11 +158,11 @@ ngx_hybrid_redis_del_write(void *data)
 static void
 ngx_hybrid_redis_cleanup(void *data)
 {
-    ngx_hybrid_redis_t  *rd = data;
+    ngx_hybrid_redis_node_t  *node = data;
 
     redisAsyncContext  *ac;
 
-    ac = rd->ac;
+    ac = node->ac;
 
     if (ac == NULL) {
         return;
@@ -170,10 +170,10 @@ ngx_hybrid_redis_cleanup(void *data)
 
     /* closes the socket: hiredis must not close its number again */
 
-    ngx_close_connection(rd->connection);
+    ngx_close_connection(node->connection);
 
-    rd->connection = NULL;
-    rd->ac = NULL;
+    node->connection = NULL;
+    node->ac = NULL;
 
     ac->c.fd = -1;
     ac->ev.data = NULL;
@@ -183,5 +183,5 @@ ngx_hybrid_redis_cleanup(void *data)
     ac->ev.delWrite = NULL;
     ac->ev.cleanup = NULL;
 
-    ngx_hybrid_redis_gone(rd, ac);
+    ngx_hybrid_redis_gone(node, ac);
 }

@@ -14,16 +14,26 @@
 #define NGX_HTTP_HYBRID_MERGE_ROWS  4096
 
 
-/* outlives the request: answers may come when it is gone */
+typedef struct ngx_http_hybrid_merge_s  ngx_http_hybrid_merge_t;
+
+/* of a cluster answers come in any order */
 
 typedef struct {
+    ngx_http_hybrid_merge_t    *merge;
+    ngx_uint_t                  row;
+} ngx_http_hybrid_merge_ask_t;
+
+
+/* outlives the request: answers may come when it is gone */
+
+struct ngx_http_hybrid_merge_s {
     ngx_http_hybrid_view_t     *view;     /* NULL: the client has left */
     ngx_http_hybrid_merge_pt    done;
     ngx_uint_t                  next;     /* row to ask for */
     ngx_uint_t                  asked;    /* answers that are still to come */
-    ngx_uint_t                  read;     /* row of the next answer */
     unsigned                    failed:1;
-} ngx_http_hybrid_merge_t;
+    ngx_http_hybrid_merge_ask_t asks[NGX_HTTP_HYBRID_MERGE_MAX];
+};
 
 
 static void ngx_http_hybrid_merge_detach(void *data);
@@ -164,9 +174,10 @@ ngx_http_hybrid_merge_row(ngx_http_hybrid_merge_t *merge, redisReply *key)
 static void
 ngx_http_hybrid_merge_ask(ngx_http_hybrid_merge_t *merge)
 {
-    ngx_str_t                argv[2];
-    ngx_http_hybrid_row_t   *rows;
-    ngx_http_hybrid_view_t  *view;
+    ngx_str_t                     argv[2];
+    ngx_http_hybrid_row_t        *rows;
+    ngx_http_hybrid_view_t       *view;
+    ngx_http_hybrid_merge_ask_t  *ask;
 
     view = merge->view;
     rows = view->rows.elts;
@@ -178,8 +189,12 @@ ngx_http_hybrid_merge_ask(ngx_http_hybrid_merge_t *merge)
     {
         argv[1] = rows[merge->next].key;
 
+        ask = &merge->asks[merge->asked];
+        ask->merge = merge;
+        ask->row = merge->next;
+
         if (ngx_hybrid_redis_command(view->conf->redis, 2, argv,
-                                     ngx_http_hybrid_merge_fields, merge)
+                                     ngx_http_hybrid_merge_fields, ask)
             != NGX_OK)
         {
             merge->failed = 1;
@@ -199,13 +214,15 @@ ngx_http_hybrid_merge_ask(ngx_http_hybrid_merge_t *merge)
 static void
 ngx_http_hybrid_merge_fields(void *data, redisReply *reply)
 {
-    ngx_http_hybrid_merge_t  *merge = data;
+    ngx_http_hybrid_merge_ask_t  *ask = data;
 
-    size_t                  i;
-    ngx_str_t               field, value;
-    redisReply            **e;
-    ngx_http_hybrid_row_t  *row;
+    size_t                     i;
+    ngx_str_t                  field, value;
+    redisReply               **e;
+    ngx_http_hybrid_row_t     *row;
+    ngx_http_hybrid_merge_t   *merge;
 
+    merge = ask->merge;
     merge->asked--;
 
     if (merge->view == NULL || reply == NULL
@@ -221,7 +238,7 @@ ngx_http_hybrid_merge_fields(void *data, redisReply *reply)
     }
 
     row = merge->view->rows.elts;
-    row += merge->read++;
+    row += ask->row;
     e = reply->element;
 
     if (reply->elements == 0) {

@@ -437,7 +437,7 @@ sub redis {
     $self->{socket} = "$self->{home}/sock" if $o{unix};
 
     for (1 .. 5) {
-        $self->{port} = free_port();
+        $self->{port} = $o{ports} ? $o{ports}->() : free_port();
         return $self if $o{later} || $self->start;
     }
 
