@@ -17,7 +17,8 @@ sub started {
         http => "hybrid_zone 2m;\n"
             . "hybrid_redis 127.0.0.1:$redis->{port} timeout=$timeout;\n"
             . join('', map { $_->{conf} } @clients)
-            . "hybrid_backend none { pass http://127.0.0.1:9; models a; }\n"
+            . "hybrid_backend none { pass http://127.0.0.1:9; models a;"
+            . " probe off; }\n"
             . "hybrid_route * none;\n");
     wait_until(sub { $gw->status->{redis}{available} }) or die 'no Redis';
     return $gw;
