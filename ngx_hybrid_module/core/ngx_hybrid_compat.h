@@ -40,6 +40,7 @@
 /* nginx itself looks names up again since 1.27.3: such peers come and go */
 
 #if (nginx_version >= 1027003 && NGX_HTTP_UPSTREAM_ZONE)
+#define NGX_HYBRID_UPSTREAM_RESOLVE       1
 #define ngx_hybrid_peer_resolved(peer)    ((peer)->host != NULL)
 #define ngx_hybrid_server_resolved(server)  ((server)->host.len != 0)
 #else

@@ -238,6 +238,7 @@ ngx_hybrid_fetch_try(ngx_hybrid_fetch_t *f, ngx_addr_t *addr)
     f->state = ngx_hybrid_fetch_connect;
     f->error.len = 0;
     f->timedout = 0;
+    f->local = 0;
 
     ngx_memzero(&f->peer, sizeof(ngx_peer_connection_t));
 
@@ -251,6 +252,12 @@ ngx_hybrid_fetch_try(ngx_hybrid_fetch_t *f, ngx_addr_t *addr)
     rc = ngx_event_connect_peer(&f->peer);
 
     if (rc != NGX_OK && rc != NGX_AGAIN) {
+
+        /* no descriptor, no connection, no port: no word of the other side */
+
+        f->local = (rc == NGX_ERROR || ngx_socket_errno == EADDRNOTAVAIL
+                    || ngx_socket_errno == EACCES
+                    || ngx_socket_errno == EPERM);
         return NGX_ERROR;
     }
 

@@ -99,6 +99,7 @@ struct ngx_hybrid_fetch_s {
 
     /* of an error: nothing came in time; an answer that we don't take */
     unsigned                   timedout:1;
+    unsigned                   local:1;   /* the fault is on this side */
     unsigned                   refused:1;
 
     ngx_hybrid_fetch_args_t    args;

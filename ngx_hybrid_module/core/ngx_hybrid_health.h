@@ -106,6 +106,7 @@ struct ngx_hybrid_health_s {
     ngx_atomic_t               lever;    /* ngx_hybrid_lever_e */
     ngx_atomic_t               blocked;  /* msec, not asked until, or 0 */
     ngx_atomic_t               wedged;   /* msec, since, or 0 */
+    ngx_atomic_t               late;     /* msec, a model should be gone */
     ngx_atomic_t               progress; /* msec, bytes of any answer came */
     ngx_atomic_t               changed;  /* msec, of "wedged" or "blocked" */
     u_short                    nname;

@@ -658,3 +658,27 @@ ngx_hybrid_list_is(ngx_hybrid_list_string_t *s, const char *text)
     return (size_t) (s->end - s->start) == len
            && ngx_memcmp(s->start, text, len) == 0;
 }
+
+
+uint32_t
+ngx_hybrid_list_hash(ngx_str_t *name, uint32_t seed)
+{
+    uint32_t    hash;
+    ngx_uint_t  i;
+
+    /* one at a time, by Bob Jenkins */
+
+    hash = seed;
+
+    for (i = 0; i < name->len; i++) {
+        hash += name->data[i];
+        hash += hash << 10;
+        hash ^= hash >> 6;
+    }
+
+    hash += hash << 3;
+    hash ^= hash >> 11;
+    hash += hash << 15;
+
+    return hash;
+}

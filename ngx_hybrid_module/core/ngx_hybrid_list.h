@@ -53,6 +53,11 @@ const char *ngx_hybrid_list_parse(ngx_str_t *text, const char *member,
 /* a copy without blanks, in one line; returns its end */
 u_char *ngx_hybrid_list_compact(u_char *dst, ngx_str_t *text);
 
+/*
+ * Of a name: a backend that does not know the seed can't make long chains.
+ */
+uint32_t ngx_hybrid_list_hash(ngx_str_t *name, uint32_t seed);
+
 /* RFC 3339, fractions are left out.  NGX_ERROR: it is not a time */
 time_t ngx_hybrid_list_time(u_char *p, u_char *last);
 

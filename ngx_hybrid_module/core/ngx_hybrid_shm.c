@@ -21,13 +21,16 @@ static ngx_hybrid_series_t *ngx_hybrid_shm_get(ngx_hybrid_shm_t *shm,
 
 
 /* "hybrid" and the version of this layout */
-#define NGX_HYBRID_SHM_MAGIC    0x6879627269640007ULL
+#define NGX_HYBRID_SHM_MAGIC    0x6879627269640009ULL
 
 /* series kept back for ("client", "backend", other) and for the last resort */
 #define NGX_HYBRID_SHM_RESERVE  8
 
 /* this part of the zone is for models on backends */
 #define NGX_HYBRID_SHM_PAIRS    64
+
+/* this part of the zone is kept back for all but lists of models */
+#define NGX_HYBRID_SHM_KEPT     16
 
 /* this part of the zone is kept back for documents */
 #define NGX_HYBRID_SHM_DOCS     32
@@ -152,12 +155,21 @@ ngx_hybrid_shm_check_size(ngx_shm_zone_t *zone)
                           zone->shm.name.len) == 0)
         {
             ngx_log_error(NGX_LOG_WARN, zone->shm.log, 0,
-                          "hybrid_zone changed from %uzk to %uzk: limits and "
-                          "statistics start empty",
+                          "hybrid_zone changed from %uzk to %uzk: limits, "
+                          "levers and statistics start empty",
                           old[i].shm.size / 1024, zone->shm.size / 1024);
             return;
         }
     }
+}
+
+
+ngx_uint_t
+ngx_hybrid_shm_room(ngx_hybrid_shm_t *shm, size_t size)
+{
+    size += shm->sh->size / NGX_HYBRID_SHM_KEPT;
+
+    return size / ngx_pagesize + 1 < shm->shpool->pfree;
 }
 
 

@@ -172,6 +172,9 @@ typedef struct {
 } ngx_hybrid_shm_t;
 
 
+/* there is room for so many bytes, and a reserve for what matters more */
+ngx_uint_t ngx_hybrid_shm_room(ngx_hybrid_shm_t *shm, size_t size);
+
 /* old: that of the running configuration, whose memory is gone on with */
 ngx_int_t ngx_hybrid_shm_init(ngx_hybrid_shm_t *shm, ngx_shm_zone_t *zone,
     ngx_hybrid_shm_t *old);

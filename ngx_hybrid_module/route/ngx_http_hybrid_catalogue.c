@@ -174,7 +174,7 @@ ngx_http_hybrid_catalogue_find(ngx_http_hybrid_table_t *table,
         return NULL;
     }
 
-    hash = ngx_murmur_hash2(name->data, name->len);
+    hash = ngx_hybrid_list_hash(name, table->seed);
 
     for (i = hash & table->mask; /* void */ ; i = (i + 1) & table->mask) {
 
@@ -295,6 +295,7 @@ ngx_http_hybrid_table_fill(ngx_http_hybrid_table_t *table, ngx_pool_t *pool,
     }
 
     n = 0;
+    table->seed = (uint32_t) ngx_random();
 
     for (p = text->data; p < last; /* void */ ) {
 
@@ -305,7 +306,7 @@ ngx_http_hybrid_table_fill(ngx_http_hybrid_table_t *table, ngx_pool_t *pool,
             break;
         }
 
-        entry->hash = ngx_murmur_hash2(entry->name.data, entry->name.len);
+        entry->hash = ngx_hybrid_list_hash(&entry->name, table->seed);
 
         for (i = entry->hash & table->mask;
              table->slots[i];

@@ -32,6 +32,7 @@ typedef struct {
     time_t                     now;       /* by the backend's clock */
     ngx_str_t                  late;      /* a model, in buf */
     uint32_t                  *slots;     /* where names are + 1, 0: free */
+    uint32_t                   seed;
     u_char                     buf[NGX_HYBRID_MODEL_BUF];
 } ngx_http_hybrid_draft_t;
 
@@ -48,7 +49,7 @@ static ngx_int_t ngx_http_hybrid_draft_open(ngx_http_hybrid_draft_t *draft,
 static ngx_int_t ngx_http_hybrid_draft_add(void *data,
     ngx_hybrid_list_item_t *item);
 static uint32_t *ngx_http_hybrid_draft_slot(ngx_http_hybrid_draft_t *draft,
-    ngx_str_t *name);
+    ngx_str_t *name, ngx_uint_t flags);
 static void ngx_http_hybrid_draft_gone(ngx_http_hybrid_draft_t *draft,
     ngx_http_hybrid_table_t *table);
 static const char *ngx_http_hybrid_draft_publish(
@@ -376,7 +377,23 @@ ngx_http_hybrid_catalogue_judge(ngx_http_hybrid_turn_t *turn)
     quiet = (ngx_msec_int_t) (ngx_current_msec - health->progress);
     p = buf;
 
-    if (turn->late.len) {
+    if (turn->late.len == 0) {
+        health->late = 0;
+
+    } else if (health->late == 0) {
+        health->late = ngx_current_msec ? ngx_current_msec : 1;
+    }
+
+    /*
+     * The time does not move while a request runs there, be it another
+     * gateway's: only one that has passed long ago says something.
+     */
+
+    if (health->late
+        && (busy == 0 || quiet > NGX_HTTP_HYBRID_CATALOGUE_LATE * 1000)
+        && (ngx_msec_int_t) (ngx_current_msec - health->late)
+           > (ngx_msec_int_t) backend->probe.stall)
+    {
         p = ngx_slprintf(buf, buf + sizeof(buf),
                          "model \"%V\" should have left its memory by now",
                          &turn->late);
@@ -462,6 +479,8 @@ ngx_http_hybrid_draft_open(ngx_http_hybrid_draft_t *draft,
         return NGX_ERROR;
     }
 
+    draft->seed = (uint32_t) ngx_random();
+
     draft->pos = draft->start;
     draft->end = draft->start + room;
 
@@ -488,13 +507,13 @@ ngx_http_hybrid_draft_add(void *data, ngx_hybrid_list_item_t *item)
         return NGX_DONE;
     }
 
-    slot = ngx_http_hybrid_draft_slot(draft, name);
+    flags = (item->remote || item->model.cloud)
+            ? NGX_HTTP_HYBRID_ENTRY_REMOTE : 0;
+
+    slot = ngx_http_hybrid_draft_slot(draft, name, flags);
     if (slot == NULL) {
         return NGX_OK;
     }
-
-    flags = (item->remote || item->model.cloud)
-            ? NGX_HTTP_HYBRID_ENTRY_REMOTE : 0;
 
     draft->pos = ngx_sprintf(draft->pos, "%ui %T ", flags, item->expires);
     *slot = (uint32_t) (draft->pos - draft->start) + 1;
@@ -516,10 +535,14 @@ ngx_http_hybrid_draft_add(void *data, ngx_hybrid_list_item_t *item)
 }
 
 
-/* NULL: the name is there already */
+/*
+ * NULL: the name is there already, and leaves the premises if one of both
+ * does.
+ */
 
 static uint32_t *
-ngx_http_hybrid_draft_slot(ngx_http_hybrid_draft_t *draft, ngx_str_t *name)
+ngx_http_hybrid_draft_slot(ngx_http_hybrid_draft_t *draft, ngx_str_t *name,
+    ngx_uint_t flags)
 {
     u_char      *p;
     uint32_t    *slots;
@@ -527,7 +550,7 @@ ngx_http_hybrid_draft_slot(ngx_http_hybrid_draft_t *draft, ngx_str_t *name)
 
     slots = draft->slots;
 
-    for (i = ngx_murmur_hash2(name->data, name->len)
+    for (i = ngx_hybrid_list_hash(name, draft->seed)
              % NGX_HTTP_HYBRID_CATALOGUE_SLOTS;
          slots[i];
          i = (i + 1) % NGX_HTTP_HYBRID_CATALOGUE_SLOTS)
@@ -538,6 +561,17 @@ ngx_http_hybrid_draft_slot(ngx_http_hybrid_draft_t *draft, ngx_str_t *name)
             && ngx_memcmp(p, name->data, name->len) == 0
             && p[name->len] == ' ')
         {
+            if (flags & NGX_HTTP_HYBRID_ENTRY_REMOTE) {
+
+                /* back to the start of its line, where the flags are */
+
+                while (p > draft->start && p[-1] != LF) {
+                    p--;
+                }
+
+                *p |= NGX_HTTP_HYBRID_ENTRY_REMOTE;
+            }
+
             return NULL;
         }
     }
@@ -566,7 +600,7 @@ ngx_http_hybrid_draft_gone(ngx_http_hybrid_draft_t *draft,
             return;
         }
 
-        slot = ngx_http_hybrid_draft_slot(draft, &entry->name);
+        slot = ngx_http_hybrid_draft_slot(draft, &entry->name, 0);
         if (slot == NULL) {
             continue;
         }
@@ -595,7 +629,7 @@ ngx_http_hybrid_draft_publish(ngx_http_hybrid_draft_t *draft,
 
     /* key sets and revocations must have room, whatever a backend sends */
 
-    if (text.len > shm->sh->size / 4
+    if ((text.len > doc->room && !ngx_hybrid_shm_room(shm, text.len))
         || ngx_hybrid_doc_publish(shm, doc, &text, 0) != NGX_OK)
     {
         return "hybrid_zone is too small for the list";

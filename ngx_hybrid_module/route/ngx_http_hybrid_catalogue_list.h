@@ -29,6 +29,7 @@ typedef struct {
     ngx_pool_t                    *last;     /* of the one before */
     ngx_uint_t                     n;
     ngx_uint_t                     mask;
+    uint32_t                       seed;
     uint32_t                      *slots;    /* index of the entry + 1 */
     ngx_http_hybrid_entry_t       *entries;
     unsigned                       known:1;  /* there is a list */

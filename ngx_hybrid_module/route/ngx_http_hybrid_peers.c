@@ -342,15 +342,24 @@ ngx_http_hybrid_peers_paths(ngx_http_hybrid_main_conf_t *hmcf,
 void
 ngx_http_hybrid_peers_refresh(ngx_http_hybrid_main_conf_t *hmcf)
 {
-    ngx_uint_t                   i;
+    ngx_uint_t                   i, changing;
     ngx_http_hybrid_backend_t  **backends;
 
+    changing = 0;
     backends = hmcf->backends.elts;
 
     for (i = 0; i < hmcf->backends.nelts; i++) {
         if (backends[i]->peers && backends[i]->peers->changing) {
             (void) ngx_http_hybrid_peers_paths(hmcf, backends[i]);
+            changing = 1;
         }
+    }
+
+    if (changing) {
+
+        /* nginx may have made a peer anew that is not to be asked */
+
+        ngx_http_hybrid_peers_update(hmcf);
     }
 }
 
@@ -398,6 +407,17 @@ ngx_http_hybrid_walk_peer(ngx_http_hybrid_walk_t *w,
             return;
         }
     }
+
+#if (NGX_HYBRID_UPSTREAM_RESOLVE)
+
+    /* of an SRV record: it has the name that stands there */
+
+    if (peer->host && peer->host->peer) {
+        w->down = peer->host->peer->down;
+        w->max_conns = peer->host->peer->max_conns;
+    }
+
+#endif
 }
 
 

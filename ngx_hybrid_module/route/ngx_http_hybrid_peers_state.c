@@ -174,6 +174,7 @@ ngx_http_hybrid_peers_ramp(ngx_http_hybrid_backend_t *backend,
     ngx_hybrid_path_t *path)
 {
     ngx_uint_t         step;
+    ngx_msec_int_t     since;
     ngx_atomic_uint_t  ramp;
 
     ramp = path->ramp;
@@ -182,7 +183,10 @@ ngx_http_hybrid_peers_ramp(ngx_http_hybrid_backend_t *backend,
         return 0;
     }
 
-    step = (ngx_msec_t) (ngx_current_msec - ramp) / backend->probe.interval;
+    /* another worker's clock may be ahead */
+
+    since = (ngx_msec_int_t) (ngx_current_msec - ramp);
+    step = since > 0 ? since / backend->probe.interval : 0;
 
     if (step < NGX_HTTP_HYBRID_PEERS_STEPS) {
         return (ngx_uint_t) 1 << step;
@@ -356,9 +360,9 @@ ngx_http_hybrid_peers_dead(ngx_http_hybrid_ctx_t *ctx)
         return u->buffer.last == u->buffer.pos;
     }
 
-    /* the timer is set again with each byte that comes */
+    /* the timer is set again with each byte that comes, until the last */
 
-    if (!c->read->timer_set) {
+    if (!c->read->timer_set || u->length == 0) {
         return 0;
     }
 

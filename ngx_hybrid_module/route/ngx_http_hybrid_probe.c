@@ -550,14 +550,26 @@ ngx_http_hybrid_probe_failed(ngx_http_hybrid_ask_t *ask,
     error = f->error;
     silent = 0;
 
+    if (f->local) {
+
+        /* else a gateway without descriptors would call all others dead */
+
+        ngx_log_error(NGX_LOG_WARN, ask->turn->prober->log, 0,
+                      "path \"%*s\" of backend \"%V\" could not be asked: "
+                      "%V", (size_t) path->nname, path->name, &backend->name,
+                      &error);
+        return;
+    }
+
     if (error.len == 0) {
         error.data = buf;
         error.len = ngx_sprintf(buf, "answered with status %ui", f->status)
                     - buf;
 
-    } else if (f->received == 0
-               && (f->timedout || f->state == ngx_hybrid_fetch_connect))
-    {
+    } else if (f->received == 0 && f->timedout) {
+
+        /* a refusal is an answer, too */
+
         silent = ask->start ? ask->start : 1;
     }
 
