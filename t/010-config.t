@@ -87,6 +87,8 @@ my @refused = (
   => 'hybrid_redis cluster db=1 127.0.0.1:1;' ],
 (map { [ '"cluster" and "sentinel=" need host:port instead of "unix:/r"'
   => "hybrid_redis 127.0.0.1:1 unix:/r $_;" ] } 'cluster', 'sentinel=main'),
+(map { [ qq("$_" is not available in this version: use stunnel, or a unix )
+  . 'socket' => "hybrid_redis 127.0.0.1:1 $_;" ] } 'tls', 'tls_ca=ca.pem'),
 [ '"sentinel_username=" needs "sentinel_password_file="'
   => 'hybrid_redis 127.0.0.1:1 sentinel=main sentinel_username=u;' ],
 [ '"sentinel_password_file=" needs "sentinel=", the name of the master'

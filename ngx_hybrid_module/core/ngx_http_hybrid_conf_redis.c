@@ -88,7 +88,8 @@ static ngx_uint_t
 ngx_http_hybrid_redis_is_option(ngx_str_t *arg)
 {
     return ngx_strlchr(arg->data, arg->data + arg->len, '=') != NULL
-           || ngx_strcmp(arg->data, "cluster") == 0;
+           || ngx_strcmp(arg->data, "cluster") == 0
+           || ngx_strcmp(arg->data, "tls") == 0;
 }
 
 
@@ -368,6 +369,15 @@ ngx_http_hybrid_redis_option(ngx_conf_t *cf, ngx_str_t *arg,
     if (ngx_http_hybrid_conf_option(arg, "sentinel_password_file", &value)) {
         return ngx_http_hybrid_conf_secret_watch(cf, &value, "",
                                                  &rcf->sentinel_password);
+    }
+
+    if (ngx_strncmp(arg->data, "tls", 3) == 0
+        && (arg->len == 3 || arg->data[3] == '=' || arg->data[3] == '_'))
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%V\" is not available in this version: use "
+                           "stunnel, or a unix socket", arg);
+        return NGX_CONF_ERROR;
     }
 
 invalid:
