@@ -18,6 +18,8 @@
 #define NGX_HYBRID_REDIS_CLUSTER_AWAY  250
 
 
+static ngx_uint_t ngx_hybrid_redis_cluster_next(
+    ngx_hybrid_redis_cluster_t *cluster);
 static void ngx_hybrid_redis_cluster_answer(void *data, redisReply *reply);
 static ngx_uint_t ngx_hybrid_redis_cluster_whole(
     ngx_hybrid_redis_cluster_t *cluster);
@@ -44,14 +46,12 @@ ngx_hybrid_redis_cluster_handler(ngx_event_t *ev)
 }
 
 
-/* those that are connected first, of the others one after the other */
-
 void
 ngx_hybrid_redis_cluster_ask(ngx_hybrid_redis_cluster_t *cluster)
 {
     ngx_int_t                 rc;
     ngx_str_t                 argv[2];
-    ngx_uint_t                i, n;
+    ngx_uint_t                n;
     ngx_hybrid_redis_op_t    *op;
     ngx_hybrid_redis_node_t  *node;
 
@@ -61,27 +61,11 @@ ngx_hybrid_redis_cluster_ask(ngx_hybrid_redis_cluster_t *cluster)
 
     cluster->asked = ngx_current_msec;
 
-    for (i = 1; i <= 2 * cluster->n; i++) {
-        n = (cluster->current + i) % cluster->n;
-        node = cluster->nodes[n];
-
-        if (node == NULL) {
-            continue;
-        }
-
-        if (i <= cluster->n) {
-            if (node->ready && !node->refused) {
-                break;
-            }
-
-        } else if (ngx_hybrid_redis_cluster_open(node)) {
-            break;
-        }
-    }
-
     rc = NGX_ERROR;
+    n = ngx_hybrid_redis_cluster_next(cluster);
 
-    if (i <= 2 * cluster->n) {
+    if (n != NGX_HYBRID_REDIS_CLUSTER_NONE) {
+        node = cluster->nodes[n];
         cluster->current = n;
 
         op = ngx_hybrid_redis_op_create(node, NULL, 0, NULL,
@@ -101,6 +85,36 @@ ngx_hybrid_redis_cluster_ask(ngx_hybrid_redis_cluster_t *cluster)
     }
 
     cluster->asking = 1;
+}
+
+
+/* those that are connected first, of the others one after the other */
+
+static ngx_uint_t
+ngx_hybrid_redis_cluster_next(ngx_hybrid_redis_cluster_t *cluster)
+{
+    ngx_uint_t                i, n;
+    ngx_hybrid_redis_node_t  *node;
+
+    for (i = 1; i <= 2 * cluster->n; i++) {
+        n = (cluster->current + i) % cluster->n;
+        node = cluster->nodes[n];
+
+        if (node == NULL) {
+            continue;
+        }
+
+        if (i <= cluster->n) {
+            if (node->ready && !node->refused) {
+                return n;
+            }
+
+        } else if (ngx_hybrid_redis_cluster_open(node)) {
+            return n;
+        }
+    }
+
+    return NGX_HYBRID_REDIS_CLUSTER_NONE;
 }
 
 
