@@ -32,8 +32,8 @@ sub conf {
         . " server 127.0.0.1:$forge->{port} max_fails=0; }\n"
         . "upstream anvil { zone anvil 64k; keepalive 8;"
         . " server 127.0.0.1:$anvil->{port} max_fails=0; }\n"
-        . "hybrid_backend forge { pass http://forge; models *; }\n"
-        . "hybrid_backend anvil { pass http://anvil; models *; }\n"
+        . "hybrid_backend forge { pass http://forge; probe off; models *; }\n"
+        . "hybrid_backend anvil { pass http://anvil; probe off; models *; }\n"
         . "hybrid_route mistral:7b forge anvil;\n"
         . "hybrid_route llama3:8b forge;\n"
         . "hybrid_route * forge;\n";
@@ -345,7 +345,8 @@ subtest 'whose name is kept when it fails' => sub {
     my $gw = gateway(workers => 1, http => "hybrid_zone 2m;\n"
         . $client{alice}{conf} =~ s/models .*;/models *;/r
         . $client{worker}{conf} =~ s/models .*;/models nothing;/r
-        . "hybrid_backend forge { pass http://127.0.0.1:$forge->{port};"
+        . 'hybrid_backend forge { probe off; '
+        . "pass http://127.0.0.1:$forge->{port};"
         . ' models listed:1b family*; rename alias:1b mistral:7b; }'
         . 'hybrid_route family* forge; hybrid_route * forge;');
 

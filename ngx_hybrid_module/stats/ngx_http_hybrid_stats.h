@@ -106,6 +106,13 @@ void ngx_http_hybrid_json_docs(ngx_http_hybrid_view_t *view,
 void ngx_http_hybrid_prom_docs(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out);
 
+/* the paths of backends, their models, and what they do now */
+size_t ngx_http_hybrid_backends_size(ngx_http_hybrid_view_t *view);
+void ngx_http_hybrid_json_backends(ngx_http_hybrid_view_t *view,
+    ngx_http_hybrid_out_t *out);
+void ngx_http_hybrid_prom_backends(ngx_http_hybrid_view_t *view,
+    ngx_http_hybrid_out_t *out);
+
 /* failures to authenticate, and what shadow mode let through */
 void ngx_http_hybrid_json_auth(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out);

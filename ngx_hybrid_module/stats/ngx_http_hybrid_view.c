@@ -17,8 +17,6 @@ static void ngx_http_hybrid_json_gateway(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out);
 static void ngx_http_hybrid_json_clients(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out);
-static void ngx_http_hybrid_json_backends(ngx_http_hybrid_view_t *view,
-    ngx_http_hybrid_out_t *out);
 static void ngx_http_hybrid_json_row(ngx_http_hybrid_row_t *row,
     ngx_http_hybrid_out_t *out);
 static void ngx_http_hybrid_prom_gateway(ngx_http_hybrid_view_t *view,
@@ -95,6 +93,7 @@ ngx_http_hybrid_view_prometheus(ngx_http_hybrid_view_t *view, ngx_str_t *text)
     }
 
     ngx_http_hybrid_prom_gateway(view, &out);
+    ngx_http_hybrid_prom_backends(view, &out);
     ngx_http_hybrid_prom_docs(view, &out);
     ngx_http_hybrid_prom_auth(view, &out);
     ngx_http_hybrid_prom_counts(view, &out);
@@ -118,7 +117,7 @@ ngx_http_hybrid_view_open(ngx_http_hybrid_view_t *view, size_t row,
 
     size = 8192 + view->rows.nelts * row
            + view->conf->clients.nelts * 1024
-           + view->conf->backends.nelts * 1024
+           + ngx_http_hybrid_backends_size(view)
            + ngx_http_hybrid_fetched_size(view);
 
     text->data = ngx_pnalloc(view->request->pool, size);
@@ -210,31 +209,6 @@ ngx_http_hybrid_json_clients(ngx_http_hybrid_view_t *view,
                             i ? ",\n" : "\n", &clients[i]->name,
                             clients[i]->interval, clients[i]->burst,
                             shared->refills, shared->waits, shared->local);
-    }
-
-    ngx_http_hybrid_out(out, "],\n");
-}
-
-
-static void
-ngx_http_hybrid_json_backends(ngx_http_hybrid_view_t *view,
-    ngx_http_hybrid_out_t *out)
-{
-    ngx_uint_t                   i;
-    ngx_http_hybrid_backend_t  **backends;
-
-    backends = view->conf->backends.elts;
-
-    ngx_http_hybrid_out(out, "\"backends\":[");
-
-    for (i = 0; i < view->conf->backends.nelts; i++) {
-        ngx_http_hybrid_out(out, "%s{\"name\":\"%V\",\"api\":\"%s\","
-                            "\"egress\":\"%s\"}",
-                            i ? ",\n" : "\n", &backends[i]->name,
-                            backends[i]->api == ngx_http_hybrid_api_ollama
-                            ? "ollama" : "openai",
-                            backends[i]->egress == NGX_HTTP_HYBRID_EGRESS_LOCAL
-                            ? "local" : "cloud");
     }
 
     ngx_http_hybrid_out(out, "],\n");
