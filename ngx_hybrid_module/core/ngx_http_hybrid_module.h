@@ -46,6 +46,7 @@ typedef struct {
     ngx_http_hybrid_place_t        clients_place;
     ngx_hybrid_doc_t              *store_doc; /* identities in Redis */
     ngx_http_upstream_srv_conf_t  *upstream;  /* "hybrid" */
+    ngx_resolver_t                *resolver;  /* of http{}, or NULL */
     ngx_array_t                    peers;     /* ngx_http_hybrid_peers_t * */
     ngx_http_upstream_conf_t      *tls;       /* of a location, for probes */
     ngx_uint_t                     filters;   /* a location uses us */

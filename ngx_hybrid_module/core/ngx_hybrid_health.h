@@ -87,6 +87,7 @@ struct ngx_hybrid_path_s {
     ngx_atomic_t               lever;    /* ngx_hybrid_lever_e */
     ngx_atomic_t               flaps;    /* changes of "down" */
     ngx_atomic_t               ramp;     /* msec, it came back, or 0 */
+    ngx_atomic_t               idle;     /* its name has less addresses now */
     u_short                    nerror;   /* by the mutex */
     u_short                    nname;
     u_char                     error[NGX_HYBRID_HEALTH_ERROR];

@@ -163,7 +163,7 @@ ngx_http_hybrid_choice_look(ngx_http_hybrid_ctx_t *ctx,
 
     for (i = 0; i < backend->npaths; i++) {
 
-        if (backend->paths[i]->down
+        if (backend->paths[i]->down || backend->paths[i]->idle
             || backend->paths[i]->lever != ngx_hybrid_lever_enabled)
         {
             continue;

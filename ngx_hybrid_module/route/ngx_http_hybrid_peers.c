@@ -13,9 +13,12 @@
 static ngx_int_t ngx_http_hybrid_peers_add(ngx_conf_t *cf,
     ngx_http_hybrid_main_conf_t *hmcf, ngx_http_hybrid_backend_t *backend);
 static ngx_http_hybrid_peers_t *ngx_http_hybrid_peers_create(ngx_conf_t *cf,
-    ngx_http_upstream_srv_conf_t *upstream);
+    ngx_http_upstream_srv_conf_t *upstream, ngx_uint_t resolver);
 static ngx_int_t ngx_http_hybrid_peers_name(ngx_conf_t *cf,
-    ngx_http_hybrid_peers_t *peers, ngx_str_t *server, in_port_t port);
+    ngx_http_hybrid_peers_t *peers, ngx_str_t *server, in_port_t port,
+    ngx_uint_t resolver);
+static ngx_int_t ngx_http_hybrid_peers_docs(
+    ngx_http_hybrid_main_conf_t *hmcf);
 static ngx_int_t ngx_http_hybrid_peers_paths(ngx_http_hybrid_main_conf_t *hmcf,
     ngx_http_hybrid_backend_t *backend);
 static void ngx_http_hybrid_walk_label(ngx_http_hybrid_walk_t *w,
@@ -94,7 +97,8 @@ ngx_http_hybrid_peers_add(ngx_conf_t *cf, ngx_http_hybrid_main_conf_t *hmcf,
     }
 
     if (peers == NULL) {
-        peers = ngx_http_hybrid_peers_create(cf, backend->upstream);
+        peers = ngx_http_hybrid_peers_create(cf, backend->upstream,
+                                             hmcf->resolver != NULL);
         all = ngx_array_push(&hmcf->peers);
 
         if (peers == NULL || all == NULL) {
@@ -120,7 +124,7 @@ ngx_http_hybrid_peers_add(ngx_conf_t *cf, ngx_http_hybrid_main_conf_t *hmcf,
 
 static ngx_http_hybrid_peers_t *
 ngx_http_hybrid_peers_create(ngx_conf_t *cf,
-    ngx_http_upstream_srv_conf_t *upstream)
+    ngx_http_upstream_srv_conf_t *upstream, ngx_uint_t resolver)
 {
     ngx_int_t                      rc;
     ngx_uint_t                     i;
@@ -154,7 +158,7 @@ ngx_http_hybrid_peers_create(ngx_conf_t *cf,
 
     if (upstream->servers == NULL) {
         rc = ngx_http_hybrid_peers_name(cf, peers, &upstream->host,
-                                        upstream->port);
+                                        upstream->port, resolver);
         return rc == NGX_OK ? peers : NULL;
     }
 
@@ -167,7 +171,8 @@ ngx_http_hybrid_peers_create(ngx_conf_t *cf,
             continue;
         }
 
-        if (ngx_http_hybrid_peers_name(cf, peers, &server[i].name, 80)
+        if (ngx_http_hybrid_peers_name(cf, peers, &server[i].name, 80,
+                                       resolver)
             != NGX_OK)
         {
             return NULL;
@@ -186,7 +191,7 @@ ngx_http_hybrid_peers_create(ngx_conf_t *cf,
 
 static ngx_int_t
 ngx_http_hybrid_peers_name(ngx_conf_t *cf, ngx_http_hybrid_peers_t *peers,
-    ngx_str_t *server, in_port_t port)
+    ngx_str_t *server, in_port_t port, ngx_uint_t resolver)
 {
     u_char                  *p;
     ngx_url_t                u;
@@ -219,8 +224,17 @@ ngx_http_hybrid_peers_name(ngx_conf_t *cf, ngx_http_hybrid_peers_t *peers,
         }
     }
 
-    if (peers->nnames == NGX_HTTP_HYBRID_PEERS_NAMES) {
+    if (peers->nnames == NGX_HTTP_HYBRID_PEERS_NAMES
+        || u.host.len + sizeof("dns:") > NGX_HYBRID_DOC_NAME)
+    {
         return NGX_OK;
+    }
+
+    if (!resolver) {
+        ngx_log_error(NGX_LOG_WARN, cf->log, 0,
+                      "\"%V\" in upstream \"%V\" is looked up once, at the "
+                      "start: add \"resolver\" to http{}", &u.host,
+                      &peers->upstream->host);
     }
 
     name = &peers->names[peers->nnames++];
@@ -249,6 +263,13 @@ ngx_http_hybrid_peers_init_zone(ngx_http_hybrid_main_conf_t *hmcf,
     ngx_hybrid_path_t           *path;
     ngx_http_hybrid_backend_t  **backends, *backend;
 
+    if (ngx_http_hybrid_peers_docs(hmcf) != NGX_OK) {
+        ngx_log_error(NGX_LOG_EMERG, log, 0,
+                      "hybrid_zone of %uzk is too small for the names of "
+                      "backends: make it larger", hmcf->zone_size / 1024);
+        return NGX_ERROR;
+    }
+
     backends = hmcf->backends.elts;
 
     for (i = 0; i < hmcf->backends.nelts; i++) {
@@ -260,6 +281,10 @@ ngx_http_hybrid_peers_init_zone(ngx_http_hybrid_main_conf_t *hmcf,
                           "%ui backends: make it larger",
                           hmcf->zone_size / 1024, hmcf->backends.nelts);
             return NGX_ERROR;
+        }
+
+        for (j = 0; j < backend->npaths; j++) {
+            backend->paths[j]->idle = 0;
         }
 
         if (backend->probe.on) {
@@ -279,6 +304,36 @@ ngx_http_hybrid_peers_init_zone(ngx_http_hybrid_main_conf_t *hmcf,
         }
 
         backend->health->wedged = 0;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_hybrid_peers_docs(ngx_http_hybrid_main_conf_t *hmcf)
+{
+    u_char                     buf[NGX_HYBRID_DOC_NAME];
+    ngx_str_t                  key;
+    ngx_uint_t                 i, j;
+    ngx_http_hybrid_name_t    *name;
+    ngx_http_hybrid_peers_t  **peers;
+
+    peers = hmcf->peers.elts;
+
+    for (i = 0; i < hmcf->peers.nelts; i++) {
+        for (j = 0; j < peers[i]->nnames; j++) {
+            name = &peers[i]->names[j];
+
+            key.data = buf;
+            key.len = ngx_snprintf(buf, sizeof(buf), "dns:%V", &name->host)
+                      - buf;
+
+            name->doc = ngx_hybrid_doc(hmcf->shm, &key);
+            if (name->doc == NULL) {
+                return NGX_ERROR;
+            }
+        }
     }
 
     return NGX_OK;
@@ -449,6 +504,8 @@ ngx_http_hybrid_walk_label(ngx_http_hybrid_walk_t *w,
             continue;
         }
 
+        w->name = name;
+        w->nth = w->seen[i];
         w->label.data = w->buf;
         w->label.len = ngx_snprintf(w->buf, sizeof(w->buf),
                                     w->seen[i] ? "%V#%ui" : "%V",
@@ -458,6 +515,8 @@ ngx_http_hybrid_walk_label(ngx_http_hybrid_walk_t *w,
 
         return;
     }
+
+    w->name = NULL;
 
     /* the end of the path of a socket tells more than its beginning */
 
@@ -523,7 +582,7 @@ ngx_http_hybrid_peers_copy(ngx_http_hybrid_backend_t *backend,
 
             path = ngx_http_hybrid_peers_path(backend, &w.label);
 
-            if (path == NULL || w.down
+            if (path == NULL || path->idle || w.down
                 || peer->socklen > sizeof(ngx_sockaddr_t))
             {
                 continue;

@@ -21,6 +21,10 @@
 #define NGX_HTTP_HYBRID_PEERS_NAMES  16
 
 
+typedef struct ngx_http_hybrid_home_s    ngx_http_hybrid_home_t;
+typedef struct ngx_http_hybrid_lookup_s  ngx_http_hybrid_lookup_t;
+
+
 /* a server that is written as a name */
 
 typedef struct {
@@ -28,7 +32,11 @@ typedef struct {
     ngx_str_t                      label;    /* with the port */
     ngx_str_t                      host;
     in_port_t                      port;
-    ngx_hybrid_doc_t              *doc;
+    ngx_hybrid_doc_t              *doc;      /* its addresses */
+
+    /* of this worker */
+    ngx_atomic_uint_t              seen;
+    ngx_http_hybrid_lookup_t      *lookup;
 } ngx_http_hybrid_name_t;
 
 
@@ -40,6 +48,7 @@ struct ngx_http_hybrid_peers_s {
     ngx_http_hybrid_name_t        *names;
     ngx_uint_t                     nnames;
     ngx_uint_t                     n;        /* peers, at the start */
+    ngx_http_hybrid_home_t        *homes;    /* of this worker */
     unsigned                       changing:1;  /* nginx looks up names */
 };
 
@@ -52,6 +61,8 @@ typedef struct {
 
     /* of the peer */
     ngx_str_t                      label;   /* the path's name */
+    ngx_http_hybrid_name_t        *name;    /* that it comes from, or NULL */
+    ngx_uint_t                     nth;     /* of those */
     ngx_uint_t                     down;    /* as configured */
     ngx_uint_t                     max_conns;
     u_char                         buf[NGX_HYBRID_PATH_NAME];
@@ -90,6 +101,10 @@ void ngx_http_hybrid_peers_update(ngx_http_hybrid_main_conf_t *hmcf);
 
 /* nginx itself may have looked up names: which paths there are now */
 void ngx_http_hybrid_peers_refresh(ngx_http_hybrid_main_conf_t *hmcf);
+
+/* names that are due, and addresses that are new */
+void ngx_http_hybrid_resolve_look(ngx_http_hybrid_main_conf_t *hmcf);
+void ngx_http_hybrid_resolve_exit(ngx_http_hybrid_main_conf_t *hmcf);
 
 /* peers of a backend that may be used, at most NGX_HTTP_HYBRID_PEERS_MAX */
 ngx_uint_t ngx_http_hybrid_peers_copy(ngx_http_hybrid_backend_t *backend,

@@ -117,7 +117,7 @@ ngx_http_hybrid_peers_set(ngx_http_hybrid_walk_t *w,
             continue;
         }
 
-        if (path->lever != ngx_hybrid_lever_enabled) {
+        if (path->lever != ngx_hybrid_lever_enabled || path->idle) {
             down = 1;
         }
 

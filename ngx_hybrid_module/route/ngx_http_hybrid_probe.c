@@ -119,6 +119,8 @@ ngx_http_hybrid_probe_exit_worker(ngx_http_hybrid_main_conf_t *hmcf)
         ngx_del_timer(&prober->timer);
     }
 
+    ngx_http_hybrid_resolve_exit(hmcf);
+
     for (i = 0; i < prober->n; i++) {
         turn = &prober->turns[i];
 
@@ -181,6 +183,7 @@ ngx_http_hybrid_probe_tick(ngx_event_t *ev)
     hmcf = prober->conf;
 
     ngx_http_hybrid_peers_refresh(hmcf);
+    ngx_http_hybrid_resolve_look(hmcf);
 
     if (ngx_http_hybrid_peers_ramps(hmcf)) {
         ngx_http_hybrid_peers_update(hmcf);

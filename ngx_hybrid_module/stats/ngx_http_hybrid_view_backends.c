@@ -212,6 +212,10 @@ ngx_http_hybrid_view_path_state(ngx_hybrid_path_t *path)
         return "disabled";
     }
 
+    if (path->idle) {
+        return "idle";
+    }
+
     if (path->down) {
         return "down";
     }
