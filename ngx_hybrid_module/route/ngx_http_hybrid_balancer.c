@@ -512,6 +512,7 @@ ngx_http_hybrid_balancer_free(ngx_peer_connection_t *pc, void *data,
         timedout = pc->connection && (pc->connection->read->timedout
                                       || pc->connection->write->timedout);
         stale = pc->cached && status == 0 && !timedout
+                && ctx->u->state->bytes_received == 0
                 && ngx_current_msec - ctx->u->start_time
                    < NGX_HTTP_HYBRID_STALE;
 

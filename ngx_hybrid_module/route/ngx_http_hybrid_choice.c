@@ -10,6 +10,7 @@
 
 
 #include "ngx_http_hybrid_choice.h"
+#include "ngx_http_hybrid_answer.h"
 #include "ngx_http_hybrid_catalogue.h"
 
 
@@ -377,6 +378,10 @@ ngx_http_hybrid_choice_broken(ngx_http_hybrid_ctx_t *ctx)
 
     u = ctx->u;
     c = u->peer.connection;
+
+    if (ctx->answer && ctx->answer->broken) {
+        return 1;
+    }
 
     if (ctx->lost || ctx->request->connection->error
         || ctx->request->header_only || !u->header_sent)

@@ -198,6 +198,8 @@ ngx_http_hybrid_heartbeat_header(ngx_http_hybrid_answer_t *a)
 
     ngx_http_clear_content_length(r);
 
+    r->disable_not_modified = 1;
+
     a->padded = 1;
     a->padding = 1;
 

@@ -160,6 +160,15 @@ ngx_http_hybrid_hold_room(ngx_http_hybrid_answer_t *a)
     u->buffer.temporary = 1;
     u->buffer.tag = u->output.tag;
 
+#if (NGX_HTTP_CACHE)
+
+    if (a->request->cache) {
+        u->buffer.pos += a->request->cache->header_start;
+        u->buffer.last = u->buffer.pos;
+    }
+
+#endif
+
     if (ngx_list_init(&u->headers_in.headers, pool, 8,
                       sizeof(ngx_table_elt_t))
         != NGX_OK)
@@ -286,6 +295,13 @@ ngx_http_hybrid_hold_recv(ngx_connection_t *c, u_char *buf, size_t size)
             }
 
             /* nothing more comes: the byte is all there is */
+
+            if (n != NGX_AGAIN) {
+
+                /* nginx is to hear that again, after the byte */
+
+                c->read->ready = 1;
+            }
 
             hold->over = 1;
             n = 0;

@@ -452,6 +452,7 @@ ngx_http_hybrid_walk_peer(ngx_http_hybrid_walk_t *w,
     for (i = 0; i < servers->nelts; i++) {
 
         if (server[i].backup == backup
+            && peer->server.len
             && server[i].name.len == peer->server.len
             && ngx_memcmp(server[i].name.data, peer->server.data,
                           peer->server.len)

@@ -16,6 +16,9 @@ static void ngx_http_hybrid_stream_detect(ngx_http_request_t *r,
     ngx_http_hybrid_answer_t *a);
 static ngx_int_t ngx_http_hybrid_stream_late(ngx_http_request_t *r,
     ngx_http_hybrid_answer_t *a);
+static ngx_uint_t ngx_http_hybrid_stream_fits(ngx_http_hybrid_answer_t *a,
+    ngx_str_t *type);
+static ngx_uint_t ngx_http_hybrid_stream_json(ngx_str_t *type);
 static ngx_int_t ngx_http_hybrid_stream_body(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_chain_t *in,
     ngx_http_output_body_filter_pt next);
@@ -87,6 +90,11 @@ ngx_http_hybrid_stream_detect(ngx_http_request_t *r,
 
     a->scanned = 1;
 
+    /* what passes may be less than that, or more */
+
+    ngx_http_clear_content_length(r);
+    ngx_http_clear_accept_ranges(r);
+
     /* Gemini has no last event */
 
     a->whole = (a->dialect != ngx_http_hybrid_dialect_google);
@@ -104,8 +112,11 @@ ngx_http_hybrid_stream_late(ngx_http_request_t *r,
 
     status = r->err_status ? r->err_status : r->headers_out.status;
 
+    type = &r->headers_out.content_type;
+
     if (status == NGX_HTTP_OK
-        && r->headers_out.content_encoding == a->encoding)
+        && r->headers_out.content_encoding == a->encoding
+        && ngx_http_hybrid_stream_fits(a, type))
     {
         return NGX_OK;
     }
@@ -114,13 +125,9 @@ ngx_http_hybrid_stream_late(ngx_http_request_t *r,
     a->late_status = status < NGX_HTTP_BAD_REQUEST ? NGX_HTTP_BAD_GATEWAY
                                                    : status;
 
-    type = &r->headers_out.content_type;
-
-    if (r->headers_out.content_encoding == a->encoding
-        && type->len >= sizeof("application/json") - 1
-        && ngx_strncasecmp(type->data, (u_char *) "application/json",
-                           sizeof("application/json") - 1)
-           == 0)
+    if (status != NGX_HTTP_OK
+        && r->headers_out.content_encoding == a->encoding
+        && ngx_http_hybrid_stream_json(type))
     {
         a->late_json = 1;
         ngx_http_hybrid_stream_around(a, &a->late, &after);
@@ -148,6 +155,34 @@ ngx_http_hybrid_stream_late(ngx_http_request_t *r,
     a->late = *type;
 
     return NGX_OK;
+}
+
+
+/* what the header of a heartbeat has promised */
+
+static ngx_uint_t
+ngx_http_hybrid_stream_fits(ngx_http_hybrid_answer_t *a, ngx_str_t *type)
+{
+    ngx_int_t  format;
+
+    format = ngx_http_hybrid_answer_format(type);
+
+    if (a->events) {
+        return format == ngx_hybrid_stream_events;
+    }
+
+    return (a->streamed && format == ngx_hybrid_stream_lines)
+           || ngx_http_hybrid_stream_json(type);
+}
+
+
+static ngx_uint_t
+ngx_http_hybrid_stream_json(ngx_str_t *type)
+{
+    return type->len >= sizeof("application/json") - 1
+           && ngx_strncasecmp(type->data, (u_char *) "application/json",
+                              sizeof("application/json") - 1)
+              == 0;
 }
 
 
@@ -189,10 +224,12 @@ ngx_http_hybrid_stream_body(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
     ngx_chain_t *in, ngx_http_output_body_filter_pt next)
 {
     ngx_int_t                  rc;
+    ngx_uint_t                 ours;
     ngx_chain_t               *out, *cl;
     ngx_http_hybrid_answer_t  *a;
 
     a = ctx->answer;
+    ours = 0;
 
     if (a->padding || !a->begun) {
         return next(r, in);
@@ -214,6 +251,7 @@ ngx_http_hybrid_stream_body(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
 
     } else if (a->usage) {
         rc = ngx_http_hybrid_usage_filter(r, a, in, &out);
+        ours = 1;
 
     } else {
         ngx_http_hybrid_stream_scan(a, in);
@@ -241,7 +279,7 @@ ngx_http_hybrid_stream_body(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
 
     rc = next(r, out);
 
-    if (a->kept) {
+    if (ours) {
         ngx_chain_update_chains(r->pool, &a->free, &a->busy, &out,
                                 (ngx_buf_tag_t) &ngx_http_hybrid_module);
     }
@@ -411,6 +449,13 @@ ngx_http_hybrid_stream_finalize(ngx_http_hybrid_answer_t *a, ngx_int_t rc)
     }
 
     if (!a->scanned) {
+        return;
+    }
+
+    if (rc == NGX_OK && r->buffered) {
+
+        /* what nginx has spooled for a slow client has not come by yet */
+
         return;
     }
 

@@ -23,8 +23,6 @@ static ngx_int_t ngx_http_hybrid_usage_keep(ngx_http_request_t *r,
     ngx_http_hybrid_answer_t *a, u_char *p, u_char *last);
 static ngx_int_t ngx_http_hybrid_usage_pass(ngx_http_request_t *r,
     ngx_http_hybrid_answer_t *a, ngx_chain_t ***ll);
-static ngx_int_t ngx_http_hybrid_usage_part(ngx_http_request_t *r,
-    ngx_buf_t *b, u_char *pos, u_char *last, ngx_chain_t ***ll);
 
 
 ngx_uint_t
@@ -171,6 +169,10 @@ ngx_http_hybrid_usage_filter(ngx_http_request_t *r,
 
             /* nginx has spooled the answer: it passes as it is */
 
+            if (ngx_http_hybrid_usage_pass(r, a, &ll) != NGX_OK) {
+                return NGX_ERROR;
+            }
+
             a->whole = 0;
             a->scanned = 0;
         }
@@ -211,8 +213,8 @@ ngx_http_hybrid_usage_filter(ngx_http_request_t *r,
 
 
 /*
- * What is left of b goes last: its owner uses its memory again when it has
- * been sent, so all that is sent of it before must have been sent, too.
+ * All that passes of b stays in it, moved together: its owner uses its memory
+ * again when b has been sent, and reads no more as long as it has not.
  */
 
 static ngx_int_t
@@ -239,15 +241,10 @@ ngx_http_hybrid_usage_buf(ngx_http_request_t *r, ngx_http_hybrid_answer_t *a,
 
         if (!a->passing && ngx_http_hybrid_usage_alone(s->said)) {
 
-            if (event > start
-                && ngx_http_hybrid_usage_part(r, b, start, event, ll)
-                   != NGX_OK)
-            {
-                return NGX_ERROR;
-            }
-
             a->nkept = 0;
-            start = p;
+
+            ngx_memmove(p - (event - start), start, event - start);
+            start = p - (event - start);
 
         } else if (ngx_http_hybrid_usage_pass(r, a, ll) != NGX_OK) {
             return NGX_ERROR;
@@ -341,34 +338,6 @@ ngx_http_hybrid_usage_pass(ngx_http_request_t *r, ngx_http_hybrid_answer_t *a,
 
     a->nkept = 0;
 
-    cl->next = NULL;
-    **ll = cl;
-    *ll = &cl->next;
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_hybrid_usage_part(ngx_http_request_t *r, ngx_buf_t *b, u_char *pos,
-    u_char *last, ngx_chain_t ***ll)
-{
-    ngx_buf_t    *part;
-    ngx_chain_t  *cl;
-
-    part = ngx_calloc_buf(r->pool);
-    cl = ngx_alloc_chain_link(r->pool);
-
-    if (part == NULL || cl == NULL) {
-        return NGX_ERROR;
-    }
-
-    part->pos = pos;
-    part->last = last;
-    part->memory = 1;
-    part->flush = 1;
-
-    cl->buf = part;
     cl->next = NULL;
     **ll = cl;
     *ll = &cl->next;
