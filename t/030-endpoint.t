@@ -25,6 +25,7 @@ my %endpoint = (
         '/v1/responses', '/v1/messages', '/v1/messages/count_tokens'),
     (map { $_ => [ 'read', [ $get, $head ] ] } '/', '/api/version'),
     '/api/tags' => [ 'read', [ $get, $head ], '', '"name":"m:latest"' ],
+    '/api/ps' => [ 'read', [ $get, $head ], '', '"models":\[\]' ],
     '/v1/models' => [ 'read', [ $get, $head ], '', '"id":"m:latest"' ],
     '/v1/models/m' => [ 'read', [$get] ],
     '/v1/models/m:latest' => [ 'read', [$get] ],
@@ -54,7 +55,7 @@ sub expected {
 }
 
 my $error = '^\{"(error|type)":.*\}$';
-my $own = qr{ (/api/tags|/v1/models)$}m;
+my $own = qr{ (/api/tags|/api/ps|/v1/models)$}m;
 my (@blocks, $tests);
 our @data;
 
@@ -111,7 +112,7 @@ my @tricks = (
     '/v1/models/a/b', '/v1/models/a%2fb', '/v1/models/..', '/v1/models/.',
     '/v1/models/../../api/pull', '/v1/models/..%2f..%2fapi%2fpull',
     '/v1/models/m%20', '/v1/models/%6d', '/v1/models/m/', '/v1/models/*',
-    '/v1/models/' . 'm' x 257, '/api/ps', '/api/status', '/api/me',
+    '/v1/models/' . 'm' x 257, '/api/status', '/api/me',
     '/api/signout', '/api/blobs/sha256:' . '0' x 64, '/api/user/keys/x',
     '/api/experimental/web_search', '/_mock/behave', '/index.html', '/%2f',
     '/?/api/pull/..', '/*',

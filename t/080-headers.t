@@ -139,9 +139,9 @@ subtest 'a usual request' => sub {
     is scalar @{$seen->{headers}}, 6, 'once each';
     is "$seen->{version} $seen->{target}", 'HTTP/1.1 /api/chat', 'no query';
 
-    $t->get('/api/version?a=b', as => undef, headers => $alice->{pair});
+    $t->get('/?a=b', as => undef, headers => $alice->{pair});
     is names($b{forge}->last), 'host user-agent x-hybrid-client', 'GET';
-    is $b{forge}->last->{target}, '/api/version';
+    is $b{forge}->last->{target}, '/';
 
     like $t->raw("HEAD / HTTP/1.0\r\n" . $t->auth_lines . "\r\n"),
          qr{^HTTP/1\.1 200 };

@@ -118,7 +118,7 @@ sub ask {
     my $header = $o{header} || 'Authorization';
 
     $jwt = "Bearer $jwt" if $header eq 'Authorization';
-    return $t->get('/api/version', headers => { $header => $jwt,
+    return $t->get('/', headers => { $header => $jwt,
                    'X-From' => from(), %{$o{more} || {}} },
                    port => $t->port($o{port} || 1));
 }
@@ -310,7 +310,7 @@ subtest credentials => sub {
     my $cf = 'Cf-Access-Jwt-Assertion';
 
     is who($jwt, port => 2), 'alice', 'a JWT where tokens are good, too';
-    is $t->get('/api/version', as => $token, port => $t->port(2))->{status},
+    is $t->get('/', as => $token, port => $t->port(2))->{status},
        200, 'a token where JWTs are good, too';
     is who($assertion, header => $cf, port => 2), 'lightrag', 'Access';
 
@@ -333,14 +333,14 @@ subtest credentials => sub {
                    "$cf: $assertion\r\n" . lc($cf) . ":\r\n")
     {
         said();
-        like $t->raw("GET /api/version HTTP/1.1\r\nHost: a\r\n$twice"
+        like $t->raw("GET / HTTP/1.1\r\nHost: a\r\n$twice"
                      . 'X-From: ' . from() . "\r\n"
                      . "Connection: close\r\n\r\n"),
              qr{^HTTP/1.1 401 }, 'twice';
         like said(), qr/not authenticated: duplicate credentials/, 'it says';
     }
 
-    my $r = $t->get('/api/version', as => $token, port => $t->port(3),
+    my $r = $t->get('/', as => $token, port => $t->port(3),
                     headers => { $cf => 'whatever' });
     is $r->{status}, 200, 'what a location does not accept is ignored';
     is $b->last->{header}{lc $cf}, undef, 'and does not travel on';
@@ -391,7 +391,7 @@ subtest 'more than can be remembered' => sub {
     my @all = (@jwt, @jwt[0 .. 99]);
 
     while (my @some = splice @all, 0, 20) {
-        my $text = join '', map { "GET /api/version HTTP/1.1\r\nHost: a\r\n"
+        my $text = join '', map { "GET / HTTP/1.1\r\nHost: a\r\n"
                    . "Authorization: Bearer $_\r\n\r\n" } @some;
 
         $text =~ s/\r\n\z/Connection: close\r\n\r\n/;

@@ -47,9 +47,9 @@ my %endpoint = (
             streamGenerateContent)),
         (map { "$vertex_path:$_" } qw(generateContent streamGenerateContent
             countTokens predict rawPredict streamRawPredict))),
-    (map { $_ => [ read => 'GET HEAD' ] } qw(/ /api/version)),
+    '/' => [ read => 'GET HEAD' ],
     (map { $_ => [ read => 'GET HEAD', '', '', 'own' ] }
-        qw(/api/tags /v1/models)),
+        qw(/api/tags /api/ps /api/version /v1/models)),
     '/v1/models/m' => [ read => 'GET' ],
     '/api/show' => [ read => 'POST', $model, $json ],
     (map { $_ => [ admin => 'POST', $model, $json ] }
@@ -60,7 +60,7 @@ my %endpoint = (
 );
 
 # for nobody
-my @never = (qw(/api/me /api/signout /api/user/keys/k /api/status /api/ps
+my @never = (qw(/api/me /api/signout /api/user/keys/k /api/status
     /api/experimental/web_search /api/experimental/web_fetch
     /api/experimental/model-recommendations /api/web_search /v1/files
     /v1/images/generations /v1/images/edits /v1/audio/speech /v1/batches
@@ -118,6 +118,11 @@ sub expected {
     return '403 verb' if $who ne 'all' && $who ne $verb;
     return 'answered';
 }
+
+ok(poll {
+    my $r = $t->get('/api/version', as => $token{all});
+    $r->{status} == 200 && !$r->{headers}{'x-hybrid-backend'};
+}, 'the version is known');
 
 $_->behave(status => 200, body => { ok => 1 }, all => 1) for $forge, $vertex;
 

@@ -384,6 +384,7 @@ ngx_http_hybrid_access_headers(ngx_http_request_t *r,
     case ngx_http_hybrid_model_none:
     case ngx_http_hybrid_model_path:
     case ngx_http_hybrid_model_list:
+    case ngx_http_hybrid_model_version:
 
         /* it would be forwarded unchecked */
 
@@ -554,6 +555,13 @@ ngx_http_hybrid_access_decide(ngx_http_request_t *r,
     case ngx_http_hybrid_model_list:
         r->content_handler = ngx_http_hybrid_list_handler;
         return NGX_OK;
+
+    case ngx_http_hybrid_model_version:
+        if (ngx_http_hybrid_list_version(r, ctx) == NGX_OK) {
+            return NGX_OK;
+        }
+
+        return ngx_http_hybrid_route_find(r, ctx);
 
     case ngx_http_hybrid_model_own:
         return NGX_OK;

@@ -53,8 +53,10 @@ static const ngx_http_hybrid_endpoint_t  ngx_http_hybrid_endpoints[] = {
 
     ngx_http_hybrid_ollama(NGX_HTTP_HYBRID_READ_METHODS, "/", READ, none),
     ngx_http_hybrid_ollama(NGX_HTTP_HYBRID_READ_METHODS, "/api/version", READ,
-                           none),
+                           version),
     ngx_http_hybrid_ollama(NGX_HTTP_HYBRID_READ_METHODS, "/api/tags", READ,
+                           list),
+    ngx_http_hybrid_ollama(NGX_HTTP_HYBRID_READ_METHODS, "/api/ps", READ,
                            list),
     ngx_http_hybrid_openai(NGX_HTTP_HYBRID_READ_METHODS, "/v1/models", READ,
                            list),

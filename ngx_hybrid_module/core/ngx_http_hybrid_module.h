@@ -107,6 +107,7 @@ typedef enum {
     ngx_http_hybrid_model_copy,       /* "source" and "destination" */
     ngx_http_hybrid_model_path,       /* the rest of the path */
     ngx_http_hybrid_model_google,     /* in the middle of the path */
+    ngx_http_hybrid_model_version,    /* by the gateway itself, if it can */
     ngx_http_hybrid_model_own,        /* of the gateway, with a body */
     ngx_http_hybrid_model_list        /* answered by the gateway itself */
 } ngx_http_hybrid_model_e;
@@ -262,6 +263,7 @@ struct ngx_http_hybrid_ctx_s {
 
     ngx_uint_t                         loss;   /* limits without Redis */
     void                              *view;   /* of the status page */
+    ngx_str_t                          version; /* that is answered */
 
     /* failures to authenticate are told of, and may have to wait */
     const char                        *why;
@@ -462,6 +464,8 @@ ngx_uint_t ngx_http_hybrid_route_has(ngx_http_hybrid_route_t *route,
 ngx_uint_t ngx_http_hybrid_backend_has(ngx_http_hybrid_backend_t *backend,
     ngx_hybrid_model_t *model, ngx_http_hybrid_rename_t **rename);
 ngx_int_t ngx_http_hybrid_list_handler(ngx_http_request_t *r);
+ngx_int_t ngx_http_hybrid_list_version(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx);
 
 char *ngx_http_hybrid_admin(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_hybrid_admin_check(ngx_conf_t *cf,

@@ -54,7 +54,9 @@ ngx_http_hybrid_route_find(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
     ngx_uint_t                 i;
     ngx_http_hybrid_route_t  **routes;
 
-    if (ctx->endpoint->model == ngx_http_hybrid_model_none) {
+    if (ctx->endpoint->model == ngx_http_hybrid_model_none
+        || ctx->endpoint->model == ngx_http_hybrid_model_version)
+    {
         return ngx_http_hybrid_route_any(r, ctx);
     }
 
