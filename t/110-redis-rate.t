@@ -184,7 +184,8 @@ holds('password_file=', $locked, 'hybrid:{burst}:rate',
 is($locked->command('ACL', 'SETUSER', 'gateway', 'reset', 'on',
     '>acl-secret', '~hybrid:*', '+ping', '+select', '+eval', '+evalsha',
     '+get', '+set', '+time', '+hget', '+hset', '+hincrby', '+pexpire',
-    '+sadd', '+smembers', '+hgetall', '+hmget', '+hsetnx'), 'OK',
+    '+sadd', '+smembers', '+hgetall', '+hmget', '+hsetnx', '+hlen'),
+    'OK',
     'an ACL user');
 my $acl = HybridRedis::spew(dir() . '/acl', 'acl-secret');
 $locked->command('FLUSHALL');
