@@ -45,6 +45,7 @@ sub counted {
 
 my @expected = (qr/\[error\].*(?:prematurely closed|Connection refused|reset)/,
     qr/\[error\].*no live upstreams/,
+    qr/\[error\].*has broken off its stream/,
     qr/\[warn\].*upstream server temporarily/);
 
 
