@@ -16,7 +16,8 @@ my $with = "hybrid_redis 127.0.0.1:$redis->{port} timeout=2s;";
 sub conf {
     my ($more, @clients) = @_;
     return "hybrid_zone 2m;\n$more\n" . join('', map { $_->{conf} } @clients)
-        . "hybrid_backend none { pass http://127.0.0.1:9; models a; }\n"
+        . "hybrid_backend none { pass http://127.0.0.1:9; models a;"
+        . " probe off; }\n"
         . "hybrid_route * none;\n";
 }
 

@@ -19,7 +19,8 @@ sub conf {
     my ($port) = @_;
     return "hybrid_zone 8m;\nhybrid_redis 127.0.0.1:$port timeout=200ms;\n"
         . join('', map { $client{$_}{conf} } sort keys %client)
-        . "hybrid_backend none { pass http://127.0.0.1:9; models a; }\n"
+        . "hybrid_backend none { pass http://127.0.0.1:9; models a;"
+        . " probe off; }\n"
         . "hybrid_route * none;\n";
 }
 

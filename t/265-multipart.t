@@ -10,7 +10,7 @@ use Test::More;
 
 my $t = Hybrid->new;
 my $forge = $t->backend('forge', models => 'whisper-1,denied');
-my $anvil = $t->backend('anvil', models => 'whisper-large-v3');
+my $anvil = $t->backend('anvil', models => 'whisper-large-v3,w');
 my $cloud = $t->backend('cloud', models => 'w');
 my %client = map { $_ => $t->token($_) } qw(alice reader);
 

@@ -38,7 +38,7 @@ $t->start(http => <<"END");
         credential header x-goog-api-key $key; models google/*;
         rename google/bare* gemini-bare;
     }
-    hybrid_backend forge { pass http://$b{forge}{addr}; }
+    hybrid_backend forge { pass http://$b{forge}{addr}; probe off; }
     hybrid_backend azure { pass http://$b{other}{addr}/v1/openai; api openai;
                            egress cloud; }
 
