@@ -81,7 +81,7 @@ ngx_http_hybrid_answer_init(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
     }
 
     if (hlcf->heartbeat && (ctx->body == NULL || ctx->body->form == NULL)) {
-        ngx_http_hybrid_heartbeat_init(a, hlcf->heartbeat);
+        return ngx_http_hybrid_heartbeat_init(a, hlcf->heartbeat);
     }
 
     return NGX_OK;
@@ -186,8 +186,8 @@ ngx_http_hybrid_answer_detach(ngx_http_hybrid_ctx_t *ctx)
 
     ngx_http_hybrid_hold_end(a);
 
-    if (a->beat.timer_set) {
-        ngx_del_timer(&a->beat);
+    if (a->beat && a->beat->timer_set) {
+        ngx_del_timer(a->beat);
     }
 }
 
@@ -458,7 +458,8 @@ ngx_http_hybrid_answer_begun(ngx_http_hybrid_answer_t *a)
 
     b = &a->request->upstream->buffer;
 
-    if (!early->ended && !(seen & NGX_HYBRID_STREAM_END)
+    if (!early->ended
+        && !(seen & (NGX_HYBRID_STREAM_END|NGX_HYBRID_STREAM_FINISH))
         && (size_t) (b->last - b->pos) < a->barrier)
     {
         hlcf = ngx_http_get_module_loc_conf(a->request,
@@ -562,8 +563,8 @@ ngx_http_hybrid_answer_finalize(ngx_http_request_t *r, ngx_int_t rc)
     a->finalize(r, rc);
     a->done = 1;
 
-    if (a->beat.timer_set) {
-        ngx_del_timer(&a->beat);
+    if (a->beat && a->beat->timer_set) {
+        ngx_del_timer(a->beat);
     }
 
     if (ngx_http_hybrid_answered(r, ctx)) {

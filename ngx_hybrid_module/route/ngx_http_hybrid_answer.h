@@ -80,7 +80,7 @@ struct ngx_http_hybrid_answer_s {
     ngx_chain_t                   *free;
     ngx_chain_t                   *busy;
 
-    ngx_event_t                    beat;
+    ngx_event_t                   *beat;     /* NULL: no heartbeat */
     ngx_msec_t                     beat_time;
     ngx_msec_t                     sent;     /* when the client got something */
     ngx_table_elt_t               *encoding; /* of our header: gzip's */
@@ -161,7 +161,7 @@ ngx_int_t ngx_http_hybrid_usage_flush(ngx_http_request_t *r,
 
 /* route/ngx_http_hybrid_heartbeat.c */
 
-void ngx_http_hybrid_heartbeat_init(ngx_http_hybrid_answer_t *a,
+ngx_int_t ngx_http_hybrid_heartbeat_init(ngx_http_hybrid_answer_t *a,
     ngx_msec_t time);
 
 

@@ -26,20 +26,30 @@ static ngx_str_t  ngx_http_hybrid_heartbeat_ping =
     ngx_string("event: ping\ndata: {\"type\": \"ping\"}\n\n");
 
 
-void
+ngx_int_t
 ngx_http_hybrid_heartbeat_init(ngx_http_hybrid_answer_t *a, ngx_msec_t time)
 {
-    a->beat_time = time;
+    ngx_event_t  *beat;
 
-    a->beat.handler = ngx_http_hybrid_heartbeat_handler;
-    a->beat.data = a;
-    a->beat.log = a->request->connection->log;
+    beat = ngx_pcalloc(a->request->pool, sizeof(ngx_event_t));
+    if (beat == NULL) {
+        return NGX_ERROR;
+    }
+
+    beat->handler = ngx_http_hybrid_heartbeat_handler;
+    beat->data = a;
+    beat->log = a->request->connection->log;
 
     /* the request keeps a worker that exits, not this */
 
-    a->beat.cancelable = 1;
+    beat->cancelable = 1;
 
-    ngx_add_timer(&a->beat, time);
+    a->beat = beat;
+    a->beat_time = time;
+
+    ngx_add_timer(beat, time);
+
+    return NGX_OK;
 }
 
 

@@ -8,7 +8,8 @@ package HybridOdd;
 #   $s->steps({ send => "HTTP/1.1 200 OK\r\n" }, { hang => 1 });
 #   $s->mode(accept => 'hang');                    # or cert => HASH, tag => T
 #   $s->path('/a', steps => [...]);                # for requests of this path
-#   $s->{addr}, $s->{port}; $s->requests; $s->connections (how many); $s->clear
+#   $s->{addr}, $s->{port}; $s->requests; $s->connections (how many); $s->left;
+#   $s->clear
 #   $s->stop; $s->start (the same port)
 #
 #   my $dns = HybridOdd->dns($t, 'dns');           # DNS, see odd_dns.py
@@ -129,9 +130,16 @@ sub connections {
 }
 
 
+# connections that the gateway has left in a step of this name
+sub left {
+    my ($s) = @_;
+    return scalar split /\n/, Hybrid::_slurp("$s->{home}/left");
+}
+
+
 sub clear {
     my ($s) = @_;
-    unlink "$s->{home}/$_" for qw(requests connections);
+    unlink "$s->{home}/$_" for qw(requests connections left);
 }
 
 

@@ -9,7 +9,9 @@ DIR/mode.json is read for every connection, and again for its request:
     cert    file name of a certificate and its key: TLS with these
     steps   what is answered, in turn: {"send": text}, {"pause": seconds},
             {"drip": text, "pause": seconds} (byte by byte), {"hang": 1},
-            {"fill": bytes} (so many of them), {"reset": 1}
+            {"fill": bytes} (so many of them), {"reset": 1},
+            {"left": 1} (until the other side goes, then a line in DIR/left),
+            {"again": 1} (last: another request of the same connection)
     tag     with a request's If-None-Match equal to it, "unchanged" is the
             answer in place of "steps"
     abrupt  no orderly end of TLS
@@ -67,8 +69,10 @@ def perform(conn, steps):
                 n = min(left, 65536)
                 conn.sendall(b"x" * n)
                 left -= n
-        if "hang" in step:
+        if "hang" in step or "left" in step:
             hang(conn)
+        if "left" in step:
+            note("left", {})
         if "reset" in step:
             conn.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
                             struct.pack("ii", 1, 0))
@@ -95,6 +99,25 @@ def request(conn):
             "body": body.decode("latin-1")}
 
 
+def answer(conn):
+    r = request(conn)
+    if r is None:
+        return False
+
+    m = mode()
+    m = m.get("paths", {}).get(r["line"].split(" ")[1], m)
+    r["time"] = time.time()
+    note("requests", r)
+    steps = m.get("steps", [])
+    tag = m.get("tag")
+    if tag and r["header"].get("if-none-match") == tag:
+        steps = [{"send": "HTTP/1.1 304 Not Modified\r\n"
+                          "ETag: %s\r\n\r\n" % tag}]
+    perform(conn, steps)
+
+    return bool(steps) and "again" in steps[-1]
+
+
 def serve(conn):
     m = mode()
     note("connections", {"time": time.time()})
@@ -112,18 +135,8 @@ def serve(conn):
             ctx.load_cert_chain(m["cert"], m["key"])
             conn = ctx.wrap_socket(conn, server_side=True)
 
-        r = request(conn)
-        if r is not None:
-            m = mode()
-            m = m.get("paths", {}).get(r["line"].split(" ")[1], m)
-            r["time"] = time.time()
-            note("requests", r)
-            steps = m.get("steps", [])
-            tag = m.get("tag")
-            if tag and r["header"].get("if-none-match") == tag:
-                steps = [{"send": "HTTP/1.1 304 Not Modified\r\n"
-                                  "ETag: %s\r\n\r\n" % tag}]
-            perform(conn, steps)
+        while answer(conn):
+            pass
 
         if conn is not raw and not m.get("abrupt"):
             conn.unwrap()
