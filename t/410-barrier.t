@@ -57,7 +57,7 @@ $t->start(http => server($held, $far) . server($short, $soon)
     hybrid_backend odd   { pass http://odd; probe off; }
     hybrid_backend spare { pass http://$other->{addr}; probe off; }
     hybrid_backend anvil { pass http://$anvil->{addr}; probe off; }
-    upstream sealed { server $sealed->{addr}; }
+    upstream sealed { zone sealed 64k; server $sealed->{addr}; }
     hybrid_backend sealed { pass https://sealed; host odd.test; probe off; }
     hybrid_route x odd anvil;
     hybrid_route s sealed anvil;
