@@ -87,7 +87,10 @@ ngx_hybrid_lever_init(ngx_hybrid_lever_t *lever, ngx_str_t *backend,
     ngx_memcpy(lever->who, who->data, who->len);
 
     lever->nwhy = (u_short) why->len;
-    ngx_memcpy(lever->why, why->data, why->len);
+
+    if (why->len) {
+        ngx_memcpy(lever->why, why->data, why->len);
+    }
 
     return NGX_OK;
 }
