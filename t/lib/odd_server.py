@@ -100,9 +100,10 @@ def request(conn):
 
 
 def answer(conn):
+    """The mode that it was answered by, None without a request."""
     r = request(conn)
     if r is None:
-        return False
+        return None
 
     m = mode()
     m = m.get("paths", {}).get(r["line"].split(" ")[1], m)
@@ -115,7 +116,7 @@ def answer(conn):
                           "ETag: %s\r\n\r\n" % tag}]
     perform(conn, steps)
 
-    return bool(steps) and "again" in steps[-1]
+    return m
 
 
 def serve(conn):
@@ -135,8 +136,13 @@ def serve(conn):
             ctx.load_cert_chain(m["cert"], m["key"])
             conn = ctx.wrap_socket(conn, server_side=True)
 
-        while answer(conn):
-            pass
+        while True:
+            answered = answer(conn)
+            if answered is None:
+                break
+            m = answered
+            if "again" not in (m.get("steps") or [{}])[-1]:
+                break
 
         if conn is not raw and not m.get("abrupt"):
             conn.unwrap()
