@@ -209,7 +209,6 @@ sub positions {
 
     for my $reset (0, 1) {
         for my $at (0 .. length $text) {
-            next if $reset && $at % 3;
             my @steps = ({ send => substr $text, 0, $at });
             push @steps, { reset => 1 } if $reset;
             $odd->steps(@steps);
