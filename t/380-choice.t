@@ -73,7 +73,9 @@ sub well { $_->clear for @_ }
 
 
 subtest 'slots hold over all workers' => sub {
-    $t->start(workers => 2, http => conf('slots 3;', 'slots 2;',
+    $t->start(workers => 2, server => 'location = /status {'
+        . ' hybrid_status json; } location = /metrics {'
+        . ' hybrid_status prometheus; }', http => conf('slots 3;', 'slots 2;',
         'hybrid_route one forge,anvil; hybrid_route two forge;
          hybrid_route three forge,anvil cloud;'));
 
@@ -102,6 +104,11 @@ subtest 'slots hold over all workers' => sub {
 
     ask('two', '503 - -', 'one backend, no slot');
     my $r = ask('three', '200 cloud busy', 'the next group has room');
+    my ($status) = map { $t->get($_)->{json} } '/status';
+    my ($b) = grep { $_->{name} eq 'forge' } @{$status->{backends}};
+    cmp_ok $b->{passed_over}{busy}, '>=', 2, 'counted by reason';
+    like $t->get('/metrics')->{content}, qr/^ngx_hybrid_backend_passed_over_
+        total\{backend="forge",reason="busy"\}\s[1-9]/mx, 'as a metric';
 
     # a client that leaves frees its slot
     shift(@held)->close for 1 .. 5;

@@ -15,6 +15,7 @@
 #define NGX_HTTP_HYBRID_VIEW_BACKEND  4096
 #define NGX_HTTP_HYBRID_VIEW_PATH     2048
 #define NGX_HTTP_HYBRID_VIEW_LOADED   (NGX_HYBRID_MODEL_BUF + 8)
+#define NGX_HTTP_HYBRID_VIEW_PASSED   192
 
 
 static void ngx_http_hybrid_json_backend(ngx_http_hybrid_view_t *view,
@@ -29,6 +30,10 @@ static void ngx_http_hybrid_prom_paths(ngx_http_hybrid_view_t *view,
 static void ngx_http_hybrid_prom_gauge(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out, const char *name, const char *help,
     ngx_uint_t (*value)(ngx_http_hybrid_backend_t *backend));
+static void ngx_http_hybrid_json_passed(ngx_http_hybrid_backend_t *backend,
+    ngx_http_hybrid_out_t *out);
+static void ngx_http_hybrid_prom_passed(ngx_http_hybrid_view_t *view,
+    ngx_http_hybrid_out_t *out);
 static ngx_uint_t ngx_http_hybrid_view_in_flight(
     ngx_http_hybrid_backend_t *backend);
 static ngx_uint_t ngx_http_hybrid_view_slots(
@@ -55,6 +60,7 @@ ngx_http_hybrid_backends_size(ngx_http_hybrid_view_t *view)
         (void) ngx_http_hybrid_catalogue_running(backends[i], &n);
 
         size += NGX_HTTP_HYBRID_VIEW_BACKEND
+                + ngx_hybrid_passed_n * NGX_HTTP_HYBRID_VIEW_PASSED
                 + backends[i]->npaths * NGX_HTTP_HYBRID_VIEW_PATH
                 + n * NGX_HTTP_HYBRID_VIEW_LOADED;
     }
@@ -102,6 +108,7 @@ ngx_http_hybrid_json_backend(ngx_http_hybrid_view_t *view,
                         backend->health->wedged ? "true" : "false");
 
     ngx_http_hybrid_json_models(view, backend, out);
+    ngx_http_hybrid_json_passed(backend, out);
 
     ngx_http_hybrid_out(out, ",\"paths\":[");
 
@@ -228,11 +235,64 @@ ngx_http_hybrid_view_path_state(ngx_hybrid_path_t *path)
 }
 
 
+/* why requests were not answered by it that it might have been */
+
+static void
+ngx_http_hybrid_json_passed(ngx_http_hybrid_backend_t *backend,
+    ngx_http_hybrid_out_t *out)
+{
+    ngx_uint_t  i, n;
+
+    ngx_http_hybrid_out(out, ",\"passed_over\":{");
+
+    for (i = 0, n = 0; i < ngx_hybrid_passed_n; i++) {
+        if (backend->health->passed[i]) {
+            ngx_http_hybrid_out(out, "%s\"%V\":%uA", n++ ? "," : "",
+                                &ngx_hybrid_passed_names[i],
+                                backend->health->passed[i]);
+        }
+    }
+
+    ngx_http_hybrid_out(out, "}");
+}
+
+
+static void
+ngx_http_hybrid_prom_passed(ngx_http_hybrid_view_t *view,
+    ngx_http_hybrid_out_t *out)
+{
+    ngx_uint_t                   i, j;
+    ngx_http_hybrid_backend_t  **backends;
+
+    backends = view->conf->backends.elts;
+
+    ngx_http_hybrid_out(out,
+        "# HELP ngx_hybrid_backend_passed_over_total Requests that it might "
+        "have answered, by why it did not.\n"
+        "# TYPE ngx_hybrid_backend_passed_over_total counter\n");
+
+    for (i = 0; i < view->conf->backends.nelts; i++) {
+        for (j = 0; j < ngx_hybrid_passed_n; j++) {
+
+            if (backends[i]->health->passed[j] == 0) {
+                continue;
+            }
+
+            ngx_http_hybrid_out(out,
+                "ngx_hybrid_backend_passed_over_total{backend=\"%V\","
+                "reason=\"%V\"} %uA\n", &backends[i]->name,
+                &ngx_hybrid_passed_names[j], backends[i]->health->passed[j]);
+        }
+    }
+}
+
+
 void
 ngx_http_hybrid_prom_backends(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out)
 {
     ngx_http_hybrid_prom_paths(view, out);
+    ngx_http_hybrid_prom_passed(view, out);
 
     ngx_http_hybrid_prom_gauge(view, out, "in_flight",
                                "Requests that are with the backend.",
