@@ -92,6 +92,7 @@ use warnings;
 use Cwd ();
 use Digest::SHA ();
 use Exporter 'import';
+use File::Basename ();
 use File::Path ();
 use File::Temp ();
 use HTTP::Tiny;
@@ -115,6 +116,10 @@ our $PATIENCE = $VALGRIND ? 90 : 30;
 
 my %children;                  # pid => the process that started it
 my $json = JSON::PP->new->utf8->allow_nonref->canonical;
+
+# a report of a sanitizer says whose it is
+$ENV{ASAN_OPTIONS} =~ s{(/log/)report\b}{$1 . File::Basename::basename($0)}e
+    if $ENV{ASAN_OPTIONS};
 
 $SIG{PIPE} = 'IGNORE';
 

@@ -8,9 +8,14 @@ use warnings;
 
 use Digest::SHA 'sha256_hex';
 use Exporter 'import';
+use File::Basename 'basename';
 
 our @EXPORT = qw(secret token client headers bearer proxy_conf gateway ollama
     table quiet);
+
+# a report of a sanitizer says whose it is
+$ENV{ASAN_OPTIONS} =~ s{(/log/)report\b}{$1 . basename($0)}e
+    if $ENV{ASAN_OPTIONS};
 
 
 sub secret { "the-secret-of-$_[0]" }
