@@ -82,6 +82,14 @@ void ngx_http_hybrid_probe_defaults(ngx_http_hybrid_backend_t *backend);
 char *ngx_http_hybrid_probe_complete(ngx_conf_t *cf,
     ngx_http_hybrid_backend_t *backend);
 
+/* limits of hybrid_client */
+char *ngx_http_hybrid_conf_rate(ngx_conf_t *cf, void *block);
+char *ngx_http_hybrid_conf_tokens(ngx_conf_t *cf, void *block);
+char *ngx_http_hybrid_conf_concurrency(ngx_conf_t *cf, void *block);
+char *ngx_http_hybrid_conf_budget(ngx_conf_t *cf, void *block);
+char *ngx_http_hybrid_conf_queue(ngx_conf_t *cf, void *block);
+char *ngx_http_hybrid_conf_weight(ngx_conf_t *cf, void *block);
+
 char *ngx_http_hybrid_conf_loss(ngx_conf_t *cf, ngx_str_t *value,
     ngx_http_hybrid_loss_e *loss);
 

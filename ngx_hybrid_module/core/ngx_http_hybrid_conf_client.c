@@ -15,9 +15,6 @@ static char *ngx_http_hybrid_client_token(ngx_conf_t *cf, void *block);
 static char *ngx_http_hybrid_client_models(ngx_conf_t *cf, void *block);
 static char *ngx_http_hybrid_client_verbs(ngx_conf_t *cf, void *block);
 static char *ngx_http_hybrid_client_egress(ngx_conf_t *cf, void *block);
-static char *ngx_http_hybrid_client_rate(ngx_conf_t *cf, void *block);
-static ngx_int_t ngx_http_hybrid_client_rate_parse(ngx_str_t *text,
-    uint64_t *interval);
 static char *ngx_http_hybrid_client_digest(ngx_conf_t *cf, ngx_str_t *text,
     u_char *digest);
 static char *ngx_http_hybrid_client_token_add(ngx_conf_t *cf,
@@ -36,7 +33,7 @@ static ngx_http_hybrid_statement_t  ngx_http_hybrid_client_statements[] = {
     { ngx_string("options"), 1, NGX_HTTP_HYBRID_MANY,
       ngx_http_hybrid_conf_options },
     { ngx_string("egress"), 1, 1, ngx_http_hybrid_client_egress },
-    { ngx_string("rate"), 1, 3, ngx_http_hybrid_client_rate },
+    { ngx_string("rate"), 1, 3, ngx_http_hybrid_conf_rate },
     { ngx_string("tokens"), 1, 3, ngx_http_hybrid_conf_later },
     { ngx_string("concurrency"), 1, 3, ngx_http_hybrid_conf_later },
     { ngx_string("budget"), 1, 3, ngx_http_hybrid_conf_later },
@@ -150,6 +147,14 @@ char *
 ngx_http_hybrid_client_complete(ngx_conf_t *cf,
     ngx_http_hybrid_client_t *client)
 {
+    ngx_http_hybrid_limit_t  *rate;
+
+    rate = &client->limits[ngx_hybrid_meter_rate];
+
+    client->interval = rate->interval / 1000;
+    client->burst = rate->burst;
+    client->loss = rate->loss;
+
     if (client->verbs == 0) {
         client->verbs = NGX_HTTP_HYBRID_VERB_INFERENCE
                         |NGX_HTTP_HYBRID_VERB_READ;
@@ -401,117 +406,6 @@ ngx_http_hybrid_client_egress(ngx_conf_t *cf, void *block)
     }
 
     return NGX_CONF_OK;
-}
-
-
-static char *
-ngx_http_hybrid_client_rate(ngx_conf_t *cf, void *block)
-{
-    ngx_http_hybrid_client_t  *client = block;
-
-    ngx_int_t    n;
-    ngx_str_t   *value, text;
-    ngx_uint_t   i;
-
-    if (client->interval) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"rate\" directive is duplicate");
-        return NGX_CONF_ERROR;
-    }
-
-    value = cf->args->elts;
-    client->burst = 1;
-
-    if (ngx_http_hybrid_client_rate_parse(&value[1], &client->interval)
-        != NGX_OK)
-    {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid rate \"%V\", it must be as in \"10r/s\", "
-                           "\"120r/m\", \"500r/h\" or \"1000r/d\"", &value[1]);
-        return NGX_CONF_ERROR;
-    }
-
-    for (i = 2; i < cf->args->nelts; i++) {
-
-        if (ngx_http_hybrid_conf_option(&value[i], "burst", &text)) {
-            n = ngx_atoi(text.data, text.len);
-
-            if (n <= 0 || n > 1000000) {
-                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                                   "invalid burst \"%V\", it must be 1 to "
-                                   "1000000 requests", &value[i]);
-                return NGX_CONF_ERROR;
-            }
-
-            client->burst = n;
-            continue;
-        }
-
-        if (ngx_http_hybrid_conf_option(&value[i], "loss", &text)) {
-
-            if (ngx_http_hybrid_conf_loss(cf, &text, &client->loss)
-                != NGX_CONF_OK)
-            {
-                return NGX_CONF_ERROR;
-            }
-
-            continue;
-        }
-
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid parameter \"%V\"",
-                           &value[i]);
-        return NGX_CONF_ERROR;
-    }
-
-    return NGX_CONF_OK;
-}
-
-
-static ngx_int_t
-ngx_http_hybrid_client_rate_parse(ngx_str_t *text, uint64_t *interval)
-{
-    uint64_t   span;
-    ngx_int_t  n;
-
-    if (text->len < sizeof("1r/s") - 1
-        || ngx_strncmp(text->data + text->len - 3, "r/", 2) != 0)
-    {
-        return NGX_ERROR;
-    }
-
-    switch (text->data[text->len - 1]) {
-
-    case 's':
-        span = 1000000;
-        break;
-
-    case 'm':
-        span = 60 * 1000000ULL;
-        break;
-
-    case 'h':
-        span = 3600 * 1000000ULL;
-        break;
-
-    case 'd':
-        span = 86400 * 1000000ULL;
-        break;
-
-    default:
-        return NGX_ERROR;
-    }
-
-    n = ngx_atoi(text->data, text->len - 3);
-
-    if (n <= 0 || (uint64_t) n > span) {
-        return NGX_ERROR;
-    }
-
-    /* rounded up: never more than was allowed */
-
-    *interval = (span + n - 1) / n;
-
-    return NGX_OK;
 }
 
 

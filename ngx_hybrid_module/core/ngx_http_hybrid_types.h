@@ -110,6 +110,21 @@ typedef struct {
 } ngx_http_hybrid_options_t;
 
 
+/*
+ * A limit as it was written: quota units in window seconds; of a budget the
+ * units are millionths of money, and the window is a day or a month of UTC.
+ */
+
+typedef struct {
+    uint64_t                       quota;   /* 0: no such limit */
+    uint64_t                       burst;   /* units at once */
+    uint64_t                       interval;  /* of a unit, nsec */
+    ngx_uint_t                     window;
+    ngx_http_hybrid_loss_e         loss;
+    unsigned                       monthly:1;
+} ngx_http_hybrid_limit_t;
+
+
 typedef struct {
     ngx_str_t                      name;
     ngx_http_hybrid_place_t        place;
@@ -125,6 +140,12 @@ typedef struct {
     uint64_t                       interval;
     ngx_uint_t                     burst;
     ngx_http_hybrid_loss_e         loss;
+
+    ngx_http_hybrid_limit_t        limits[ngx_hybrid_meters];
+    ngx_http_hybrid_limit_t        concurrency;
+    ngx_uint_t                     queue;   /* requests, 0: none waits */
+    ngx_msec_t                     queue_timeout;
+    ngx_uint_t                     weight;  /* 0: one, not given */
 
     ngx_hybrid_shm_client_t       *shared;
     ngx_http_hybrid_lease_t       *lease;   /* of this worker, with Redis */

@@ -123,6 +123,16 @@ typedef struct {
 } ngx_hybrid_series_t;
 
 
+/* limits of a client that are leased in units */
+
+typedef enum {
+    ngx_hybrid_meter_rate = 0,
+    ngx_hybrid_meter_tokens,
+    ngx_hybrid_meter_budget,
+    ngx_hybrid_meters
+} ngx_hybrid_meter_e;
+
+
 typedef struct ngx_hybrid_shm_client_s  ngx_hybrid_shm_client_t;
 
 struct ngx_hybrid_shm_client_s {
