@@ -23,6 +23,7 @@
 /* msec */
 #define NGX_HTTP_HYBRID_STORE_SERVES  1000   /* what was changed */
 #define NGX_HTTP_HYBRID_STORE_NOBODY  1000
+#define NGX_HTTP_HYBRID_STORE_IDLE    10000  /* it may go for others */
 #define NGX_HTTP_HYBRID_STORE_LONG_AGO  0x3fffffff
 #define NGX_HTTP_HYBRID_STORE_REPEAT  60000  /* of an error in the log */
 
@@ -30,6 +31,8 @@
 static ngx_http_hybrid_store_entry_t *ngx_http_hybrid_store_entry(
     ngx_http_hybrid_store_t *store, ngx_str_t *identity);
 static void ngx_http_hybrid_store_evict(ngx_http_hybrid_store_t *store);
+static void ngx_http_hybrid_store_remove(
+    ngx_http_hybrid_store_entry_t *entry);
 static void ngx_http_hybrid_store_drop(ngx_http_hybrid_store_entry_t *entry,
     ngx_int_t rc);
 static ngx_uint_t ngx_http_hybrid_store_current(
@@ -265,6 +268,7 @@ ngx_http_hybrid_store_entry(ngx_http_hybrid_store_t *store,
     if (entry) {
         ngx_queue_remove(&entry->queue);
         ngx_queue_insert_head(&store->used, &entry->queue);
+        entry->asked_for = ngx_current_msec;
         return entry;
     }
 
@@ -281,6 +285,7 @@ ngx_http_hybrid_store_entry(ngx_http_hybrid_store_t *store,
     entry->store = store;
     entry->rc = NGX_BUSY;
     entry->answered = ngx_current_msec - NGX_HTTP_HYBRID_STORE_LONG_AGO;
+    entry->asked_for = ngx_current_msec;
 
     ngx_queue_init(&entry->waiters);
 
@@ -316,15 +321,65 @@ ngx_http_hybrid_store_evict(ngx_http_hybrid_store_t *store)
             continue;
         }
 
-        ngx_http_hybrid_store_drop(entry, NGX_BUSY);
-
-        ngx_queue_remove(&entry->queue);
-        ngx_rbtree_delete(&store->entries, &entry->sn.node);
-        store->nentries--;
-
-        ngx_free(entry);
+        ngx_http_hybrid_store_remove(entry);
         return;
     }
+}
+
+
+/*
+ * What a worker keeps has its place in the zone: when that is full, a client
+ * who was not seen for a while is worth less than one who is there.
+ */
+
+void
+ngx_http_hybrid_store_trim(ngx_http_hybrid_store_t *store)
+{
+    ngx_uint_t                      n;
+    ngx_msec_t                      wanted;
+    ngx_queue_t                    *q, *prev;
+    ngx_http_hybrid_store_entry_t  *entry;
+
+    wanted = store->conf->shm->sh->clients.wanted;
+
+    if (wanted == store->wanted) {
+        return;
+    }
+
+    store->wanted = wanted;
+
+    q = ngx_queue_last(&store->used);
+
+    for (n = store->nentries / 4 + 1;
+         n && q != ngx_queue_sentinel(&store->used);
+         n--)
+    {
+        prev = ngx_queue_prev(q);
+        entry = ngx_queue_data(q, ngx_http_hybrid_store_entry_t, queue);
+
+        if (ngx_current_msec - entry->asked_for < NGX_HTTP_HYBRID_STORE_IDLE) {
+            return;
+        }
+
+        if (!entry->pending) {
+            ngx_http_hybrid_store_remove(entry);
+        }
+
+        q = prev;
+    }
+}
+
+
+static void
+ngx_http_hybrid_store_remove(ngx_http_hybrid_store_entry_t *entry)
+{
+    ngx_http_hybrid_store_drop(entry, NGX_BUSY);
+
+    ngx_queue_remove(&entry->queue);
+    ngx_rbtree_delete(&entry->store->entries, &entry->sn.node);
+    entry->store->nentries--;
+
+    ngx_free(entry);
 }
 
 

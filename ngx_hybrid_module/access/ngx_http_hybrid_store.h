@@ -67,6 +67,7 @@ struct ngx_http_hybrid_store_entry_s {
     ngx_atomic_uint_t               generation;
     ngx_atomic_uint_t               asked;    /* generation, when it was */
     ngx_msec_t                      answered;
+    ngx_msec_t                      asked_for;  /* by a request, last */
     ngx_msec_t                      logged;
     ngx_str_t                       name;     /* of the client, in a fetch */
     unsigned                        pending:1;
@@ -86,6 +87,7 @@ struct ngx_http_hybrid_store_s {
     ngx_rbtree_node_t               sentinel;
     ngx_queue_t                     used;
     ngx_uint_t                      nentries;
+    ngx_msec_t                      wanted;     /* room in the zone, seen */
 
     ngx_atomic_uint_t               generation; /* of the copy below */
     ngx_msec_t                      changed;
@@ -105,6 +107,9 @@ struct ngx_http_hybrid_store_s {
  */
 ngx_int_t ngx_http_hybrid_store_find(ngx_http_hybrid_ctx_t *ctx,
     ngx_str_t *identity, ngx_http_hybrid_client_t **client);
+
+/* if there is no room in the zone for another's client: who was idle goes */
+void ngx_http_hybrid_store_trim(ngx_http_hybrid_store_t *store);
 
 /* access/ngx_http_hybrid_store_index.c */
 

@@ -15,6 +15,12 @@
 
 
 typedef struct {
+    ngx_hybrid_shm_t          *shm;
+    ngx_hybrid_shm_client_t   *client;
+} ngx_http_hybrid_store_shared_t;
+
+
+typedef struct {
     ngx_conf_t                 conf;
     ngx_conf_file_t            file;
     ngx_buf_t                  buf;
@@ -30,6 +36,7 @@ static ngx_http_hybrid_client_t *ngx_http_hybrid_store_parse(
     ngx_str_t *error, ngx_pool_t *pool);
 static ngx_int_t ngx_http_hybrid_store_limits(ngx_http_hybrid_store_t *store,
     ngx_http_hybrid_client_t *client, ngx_pool_t *pool, ngx_str_t *error);
+static void ngx_http_hybrid_store_give(void *data);
 static ngx_http_hybrid_store_parse_t *ngx_http_hybrid_store_conf(
     ngx_str_t *name, ngx_str_t *error, ngx_pool_t *pool);
 static ngx_int_t ngx_http_hybrid_store_fields(
@@ -146,6 +153,14 @@ static ngx_int_t
 ngx_http_hybrid_store_limits(ngx_http_hybrid_store_t *store,
     ngx_http_hybrid_client_t *client, ngx_pool_t *pool, ngx_str_t *error)
 {
+    ngx_pool_cleanup_t              *cln;
+    ngx_http_hybrid_store_shared_t  *shared;
+
+    cln = ngx_pool_cleanup_add(pool, sizeof(ngx_http_hybrid_store_shared_t));
+    if (cln == NULL) {
+        return NGX_ERROR;
+    }
+
     client->shared = ngx_hybrid_shm_client(store->conf->shm, &client->name, 1);
 
     if (client->shared == NULL) {
@@ -154,6 +169,11 @@ ngx_http_hybrid_store_limits(ngx_http_hybrid_store_t *store,
         return NGX_ERROR;
     }
 
+    shared = cln->data;
+    shared->shm = store->conf->shm;
+    shared->client = client->shared;
+    cln->handler = ngx_http_hybrid_store_give;
+
     if (ngx_http_hybrid_lease_create(store->conf, client, pool) != NGX_OK) {
         return NGX_ERROR;
     }
@@ -161,6 +181,17 @@ ngx_http_hybrid_store_limits(ngx_http_hybrid_store_t *store,
     ngx_http_hybrid_limit_adopt(client);
 
     return NGX_OK;
+}
+
+
+/* the client's pool goes, and with it all that points there */
+
+static void
+ngx_http_hybrid_store_give(void *data)
+{
+    ngx_http_hybrid_store_shared_t  *shared = data;
+
+    ngx_hybrid_shm_client_give(shared->shm, shared->client);
 }
 
 

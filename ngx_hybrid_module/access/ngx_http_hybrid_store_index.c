@@ -205,6 +205,8 @@ ngx_http_hybrid_store_handler(ngx_event_t *ev)
         return;
     }
 
+    ngx_http_hybrid_store_trim(store);
+
     left = (ngx_msec_int_t) (store->doc->due - ngx_current_msec);
 
     if (left <= 0) {

@@ -106,32 +106,6 @@ ngx_http_hybrid_ctx_cleanup(void *data)
 }
 
 
-/* a client of the files lives as long as its cycle */
-
-void
-ngx_http_hybrid_client_hold(ngx_http_hybrid_client_t *client)
-{
-    if (client->pool) {
-        client->users++;
-    }
-}
-
-
-void
-ngx_http_hybrid_client_release(ngx_http_hybrid_client_t *client)
-{
-    if (client->pool == NULL || --client->users) {
-        return;
-    }
-
-    if (client->lease) {
-        ngx_http_hybrid_lease_destroy(client->lease);
-    }
-
-    ngx_destroy_pool(client->pool);
-}
-
-
 /*
  * The body is there and the request waits for something else: nobody owns
  * it but the one that will call ngx_http_hybrid_resume().

@@ -513,18 +513,12 @@ ngx_http_hybrid_init(ngx_conf_t *cf)
 }
 
 
-/*
- * The clients get their place in the zone here and not in init_module, whose
- * failure would end the running master.
- */
-
 static ngx_int_t
 ngx_http_hybrid_init_zone(ngx_shm_zone_t *zone, void *data)
 {
     ngx_http_hybrid_main_conf_t  *old = data;
 
     ngx_uint_t                     i;
-    ngx_http_hybrid_client_t     **clients;
     ngx_http_hybrid_backend_t    **backends;
     ngx_http_hybrid_main_conf_t   *hmcf;
 
@@ -535,21 +529,8 @@ ngx_http_hybrid_init_zone(ngx_shm_zone_t *zone, void *data)
         return NGX_ERROR;
     }
 
-    clients = hmcf->clients.elts;
-
-    for (i = 0; i < hmcf->clients.nelts; i++) {
-
-        clients[i]->shared = ngx_hybrid_shm_client(hmcf->shm,
-                                                   &clients[i]->name, 0);
-        if (clients[i]->shared == NULL) {
-            ngx_log_error(NGX_LOG_EMERG, zone->shm.log, 0,
-                          "hybrid_zone of %uzk is too small for %ui clients: "
-                          "make it larger", hmcf->zone_size / 1024,
-                          hmcf->clients.nelts);
-            return NGX_ERROR;
-        }
-
-        ngx_http_hybrid_limit_adopt(clients[i]);
+    if (ngx_http_hybrid_client_init_zone(hmcf, zone->shm.log) != NGX_OK) {
+        return NGX_ERROR;
     }
 
     backends = hmcf->backends.elts;
@@ -623,7 +604,8 @@ ngx_http_hybrid_init_process(ngx_cycle_t *cycle)
         return NGX_ERROR;
     }
 
-    if (ngx_http_hybrid_request_init_worker(hmcf, cycle) != NGX_OK
+    if (ngx_http_hybrid_client_init_worker(hmcf) != NGX_OK
+        || ngx_http_hybrid_request_init_worker(hmcf, cycle) != NGX_OK
         || ngx_http_hybrid_choice_init_worker(hmcf, cycle) != NGX_OK
         || ngx_http_hybrid_failure_init_worker(hmcf, cycle) != NGX_OK
         || ngx_http_hybrid_jwt_init_worker(hmcf, cycle) != NGX_OK)
@@ -683,6 +665,8 @@ ngx_http_hybrid_exit_process(ngx_cycle_t *cycle)
     ngx_hybrid_getters_stop(&hmcf->getters);
     ngx_http_hybrid_probe_exit_worker(hmcf);
     ngx_http_hybrid_gce_exit(hmcf);
+
+    ngx_hybrid_shm_client_end(hmcf->shm);
 
     EVP_MD_CTX_free(hmcf->digest);
     EVP_MD_free(hmcf->sha256);

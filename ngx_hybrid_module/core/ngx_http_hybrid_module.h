@@ -319,6 +319,10 @@ void ngx_http_hybrid_suspend(ngx_http_request_t *r);
 void ngx_http_hybrid_resume(ngx_http_request_t *r);
 void ngx_http_hybrid_identities_init(
     ngx_http_hybrid_identities_t *identities);
+ngx_int_t ngx_http_hybrid_client_init_zone(ngx_http_hybrid_main_conf_t *hmcf,
+    ngx_log_t *log);
+ngx_int_t ngx_http_hybrid_client_init_worker(
+    ngx_http_hybrid_main_conf_t *hmcf);
 void ngx_http_hybrid_client_hold(ngx_http_hybrid_client_t *client);
 void ngx_http_hybrid_client_release(ngx_http_hybrid_client_t *client);
 ngx_int_t ngx_http_hybrid_add_variables(ngx_conf_t *cf);

@@ -21,7 +21,7 @@ static ngx_hybrid_series_t *ngx_hybrid_shm_get(ngx_hybrid_shm_t *shm,
 
 
 /* "hybrid" and the version of this layout */
-#define NGX_HYBRID_SHM_MAGIC    0x6879627269640009ULL
+#define NGX_HYBRID_SHM_MAGIC    0x687962726964000aULL
 
 /* series kept back for ("client", "backend", other) and for the last resort */
 #define NGX_HYBRID_SHM_RESERVE  8
@@ -32,8 +32,8 @@ static ngx_hybrid_series_t *ngx_hybrid_shm_get(ngx_hybrid_shm_t *shm,
 /* this part of the zone is kept back for all but lists of models */
 #define NGX_HYBRID_SHM_KEPT     16
 
-/* this part of the zone is kept back for documents */
-#define NGX_HYBRID_SHM_DOCS     32
+/* bytes of the zone for each bucket of clients */
+#define NGX_HYBRID_SHM_BUCKET   1024
 
 
 static ngx_str_t  ngx_hybrid_shm_other = ngx_string("other");
@@ -61,6 +61,9 @@ ngx_hybrid_shm_init(ngx_hybrid_shm_t *shm, ngx_shm_zone_t *zone,
         }
 
         shm->sh = old->sh;
+        shm->uses = old->uses;
+        shm->conf = ++shm->sh->clients.conf;
+
         return NGX_OK;
     }
 
@@ -110,6 +113,18 @@ ngx_hybrid_shm_init(ngx_hybrid_shm_t *shm, ngx_shm_zone_t *zone,
 
     ngx_hybrid_pairs_init(sh->pairs, n);
 
+    for (n = 1; n < zone->shm.size / NGX_HYBRID_SHM_BUCKET; n *= 2) {
+        /* void */
+    }
+
+    sh->clients.nbuckets = n;
+
+    sh->clients.buckets = ngx_slab_calloc(shm->shpool,
+                                          n * sizeof(void *));
+    if (sh->clients.buckets == NULL) {
+        return NGX_ERROR;
+    }
+
     ngx_sprintf(sh->id, "%08xD%08xD", (uint32_t) ngx_random(),
                 (uint32_t) (ngx_random() ^ ngx_time() ^ ngx_pid << 16));
 
@@ -117,6 +132,7 @@ ngx_hybrid_shm_init(ngx_hybrid_shm_t *shm, ngx_shm_zone_t *zone,
     sh->magic = NGX_HYBRID_SHM_MAGIC;
 
     shm->sh = sh;
+    shm->conf = ++sh->clients.conf;
     shm->shpool->data = sh;
     shm->shpool->log_nomem = 0;
 
@@ -170,55 +186,6 @@ ngx_hybrid_shm_room(ngx_hybrid_shm_t *shm, size_t size)
     size += shm->sh->size / NGX_HYBRID_SHM_KEPT;
 
     return size / ngx_pagesize + 1 < shm->shpool->pfree;
-}
-
-
-ngx_hybrid_shm_client_t *
-ngx_hybrid_shm_client(ngx_hybrid_shm_t *shm, ngx_str_t *name,
-    ngx_uint_t reserve)
-{
-    ngx_hybrid_shm_client_t  *client;
-
-    ngx_shmtx_lock(&shm->shpool->mutex);
-
-    for (client = shm->sh->clients; client; client = client->next) {
-        if (client->len == name->len
-            && ngx_memcmp(client->name, name->data, name->len) == 0)
-        {
-            goto done;
-        }
-    }
-
-    /* revocations and key sets must be able to grow, others can wait */
-
-    if (reserve
-        && shm->shpool->pfree < shm->sh->size / ngx_pagesize
-                                / NGX_HYBRID_SHM_DOCS)
-    {
-        client = NULL;
-        goto done;
-    }
-
-    client = ngx_slab_calloc_locked(shm->shpool,
-                                    sizeof(ngx_hybrid_shm_client_t));
-    if (client == NULL) {
-        goto done;
-    }
-
-    client->len = (u_short) name->len;
-    ngx_memcpy(client->name, name->data, name->len);
-
-    /* published last: a worker that dies here leaves no half entry */
-
-    client->next = shm->sh->clients;
-    ngx_memory_barrier();
-    shm->sh->clients = client;
-
-done:
-
-    ngx_shmtx_unlock(&shm->shpool->mutex);
-
-    return client;
 }
 
 

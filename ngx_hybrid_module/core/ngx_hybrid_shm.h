@@ -4,8 +4,9 @@
  *
  * The shared memory of one gateway: what its limits and statistics know, for
  * all workers, kept over a reload.  Entries are found by name and never
- * move or vanish, so that a worker may keep a pointer; all numbers are
- * changed by atomic operations, the mutex is held only to add an entry.
+ * move or vanish, so that a worker may keep a pointer; only clients that
+ * nobody uses make room for others.  All numbers are changed by atomic
+ * operations, the mutex is held only to add an entry.
  */
 
 
@@ -133,10 +134,34 @@ typedef enum {
 } ngx_hybrid_meter_e;
 
 
+/* workers that may use clients at the same time; more keep theirs for ever */
+
+#define NGX_HYBRID_SHM_WORKERS  256
+#define NGX_HYBRID_SHM_BITS     (8 * sizeof(ngx_atomic_t))
+#define NGX_HYBRID_SHM_USERS    (NGX_HYBRID_SHM_WORKERS / NGX_HYBRID_SHM_BITS)
+
 typedef struct ngx_hybrid_shm_client_s  ngx_hybrid_shm_client_t;
 
+
+/* what ngx_hybrid_shm_client.c needs, and nobody else */
+
+typedef struct {
+    ngx_hybrid_shm_client_t   *next;      /* of all, it never changes */
+    ngx_hybrid_shm_client_t   *chain;     /* of its bucket */
+    ngx_uint_t                 n;         /* of all, it never changes */
+    ngx_atomic_t               users[NGX_HYBRID_SHM_USERS];
+    ngx_atomic_t               idle;      /* msec, of the last use's end */
+    ngx_uint_t                 conf;      /* the last that names it, or 0 */
+    uint32_t                   hash;
+    u_short                    len;
+    u_char                     name[NGX_HYBRID_LABEL_MAX];
+} ngx_hybrid_shm_entry_t;
+
+
+/* all but the entry is zero when it becomes another client's */
+
 struct ngx_hybrid_shm_client_s {
-    ngx_hybrid_shm_client_t   *next;
+    ngx_hybrid_shm_entry_t     entry;
     uint64_t                   interval;  /* of the limit, usec */
     ngx_uint_t                 burst;
     ngx_atomic_t               tat;       /* GCRA of this gateway alone */
@@ -148,16 +173,28 @@ struct ngx_hybrid_shm_client_s {
     ngx_atomic_t               local;     /* decided without Redis */
     ngx_atomic_t               clash;     /* with Redis's, was said: a name, */
     ngx_atomic_t               clash_token;                  /* a token's id */
-    u_short                    len;
-    u_char                     name[NGX_HYBRID_LABEL_MAX];
 };
+
+
+typedef struct {
+    ngx_hybrid_shm_client_t   *all;
+    ngx_hybrid_shm_client_t   *hand;      /* where to look for an idle one */
+    ngx_hybrid_shm_client_t  **buckets;
+    ngx_uint_t                 nbuckets;
+    ngx_atomic_t               n;         /* that were ever made */
+    ngx_atomic_t               reused;
+    ngx_atomic_t               wanted;    /* msec, there was none, or 0 */
+    ngx_uint_t                 conf;      /* configurations that were read */
+    ngx_atomic_t               current;   /* the one that workers have */
+    ngx_atomic_t               pids[NGX_HYBRID_SHM_WORKERS];
+} ngx_hybrid_shm_clients_t;
 
 
 typedef struct {
     uint64_t                   magic;
     uint64_t                   size;
     u_char                     id[16];    /* this gateway's, random hex */
-    ngx_hybrid_shm_client_t   *clients;
+    ngx_hybrid_shm_clients_t   clients;
     struct ngx_hybrid_doc_s   *docs;
     struct ngx_hybrid_health_s  *healths;
     ngx_atomic_t               health_generation;
@@ -176,9 +213,20 @@ typedef struct {
 } ngx_hybrid_shm_sh_t;
 
 
+/* how often this process uses which client */
+
+typedef struct {
+    ngx_uint_t                 n;
+    ngx_uint_t                *counts;
+} ngx_hybrid_shm_uses_t;
+
+
 typedef struct {
     ngx_hybrid_shm_sh_t       *sh;
     ngx_slab_pool_t           *shpool;
+    ngx_uint_t                 conf;      /* the number of this one */
+    ngx_hybrid_shm_uses_t     *uses;      /* of a worker, else NULL */
+    ngx_uint_t                 worker;    /* it has begun */
 } ngx_hybrid_shm_t;
 
 
@@ -190,11 +238,22 @@ ngx_int_t ngx_hybrid_shm_init(ngx_hybrid_shm_t *shm, ngx_shm_zone_t *zone,
     ngx_hybrid_shm_t *old);
 
 /*
- * NULL: no memory left in the zone; with reserve not even a new entry in what
- * is kept back for documents that grow
+ * The client of a name, found or made.  NULL: no memory left in the zone, and
+ * no other entry that may be reused; with reserve not even a new entry in
+ * what is kept back for documents that grow.
+ *
+ * A worker uses it until it gives it back, as often as it got it, or ends.
+ * Before there is a worker, while a configuration is read, it is kept for
+ * the workers of that.
  */
 ngx_hybrid_shm_client_t *ngx_hybrid_shm_client(ngx_hybrid_shm_t *shm,
     ngx_str_t *name, ngx_uint_t reserve);
+void ngx_hybrid_shm_client_give(ngx_hybrid_shm_t *shm,
+    ngx_hybrid_shm_client_t *client);
+
+/* a worker begins, before it gets a client; and ends, and uses none more */
+ngx_int_t ngx_hybrid_shm_client_start(ngx_hybrid_shm_t *shm);
+void ngx_hybrid_shm_client_end(ngx_hybrid_shm_t *shm);
 
 /*
  * The series of a (client, backend, model), made when it is new.  When there
