@@ -176,8 +176,11 @@ ngx_http_hybrid_json_gateway(ngx_http_hybrid_view_t *view,
                         sh->id, ngx_http_hybrid_view_scope(view));
 
     ngx_http_hybrid_out(out, "\"zone\":{\"size\":%uL,\"series\":%uA,"
-                        "\"series_max\":%ui},\n",
-                        sh->size, sh->nseries, sh->max);
+                        "\"series_max\":%ui,\"clients\":%uA,"
+                        "\"clients_reused\":%uA,\"free\":%uz},\n",
+                        sh->size, sh->nseries, sh->max, sh->clients.n,
+                        sh->clients.reused,
+                        view->conf->shm->shpool->pfree * ngx_pagesize);
 
     ngx_http_hybrid_out(out, "\"redis\":{\"configured\":%s,\"available\":%s,"
                         "\"flushes\":%uA},\n",
