@@ -82,6 +82,7 @@ bench:  ## benchmarks
 	@$(MAKE) build
 	@t/bench/run
 	@t/bench/identity
+	@t/bench/clients
 	@t/bench/timing
 	@t/bench/streams
 

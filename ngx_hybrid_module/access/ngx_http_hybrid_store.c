@@ -23,7 +23,7 @@
 /* msec */
 #define NGX_HTTP_HYBRID_STORE_SERVES  1000   /* what was changed */
 #define NGX_HTTP_HYBRID_STORE_NOBODY  1000
-#define NGX_HTTP_HYBRID_STORE_IDLE    10000  /* it may go for others */
+#define NGX_HTTP_HYBRID_STORE_IDLE    5000  /* it may go for others */
 #define NGX_HTTP_HYBRID_STORE_LONG_AGO  0x3fffffff
 #define NGX_HTTP_HYBRID_STORE_REPEAT  60000  /* of an error in the log */
 

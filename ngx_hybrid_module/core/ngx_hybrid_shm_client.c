@@ -27,7 +27,7 @@
 #define NGX_HYBRID_SHM_DOCS     32
 
 /* msec that one must have been idle */
-#define NGX_HYBRID_SHM_IDLE     10000
+#define NGX_HYBRID_SHM_IDLE     2000
 
 /* entries looked at by one that needs room, the next one goes on there */
 #define NGX_HYBRID_SHM_LOOK     1024

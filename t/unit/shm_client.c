@@ -15,7 +15,7 @@
 
 
 #define START    ((ngx_msec_t) -5000)
-#define IDLE     10000
+#define IDLE     2000
 
 #define ROOM     8
 #define WORKERS  3
