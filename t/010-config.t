@@ -273,7 +273,20 @@ my @refused = (
 [ q("a b" can't be the name of a model) => in_backend('rename * "a b";') ],
 [ q("a*" can't be the name of a model) => in_backend('rename * a*;') ],
 
-[ later('price') => in_backend('price input=0.10 output=0.40;') ],
+[ 'backend "b" has a "price", which is for what a cloud takes: it needs '
+  . '"egress cloud"' => in_backend('price input=0.10 output=0.40;') ],
+[ sprintf($directive, 'price')
+  => in_backend('egress cloud; price input=1; price output=1;') ],
+[ sprintf($arguments, 'price') => in_backend('price;') ],
+(map { [ qq(invalid parameter "$_->[0]" of "price": it takes input= and )
+         . 'output=, each once' => in_backend("price $_->[1];") ] }
+    [ '0.10', '0.10 0.40' ], [ 'cached=1', 'input=1 cached=1' ],
+    [ 'input=2', 'input=1 input=2' ], [ 'output=2', 'output=1 output=2' ]),
+(map { [ qq(invalid "input=$_": the price of a million tokens, 0 to 100000, )
+         . 'with at most 6 digits after the point, as in "input=0.10"'
+         => in_backend("price input=$_;") ] }
+    '', '-1', '.5', '1.', '1,5', '1e3', '0.1234567', '100000.000001',
+    '100001', '18446744073709551617', '1.5k', '+1', '1..5'),
 (map { [ qq(invalid number of slots "$_") => in_backend("slots $_;") ] }
     '0', '-1', 'many', '100001'),
 [ sprintf($directive, 'slots') => in_backend('slots 1; slots 2;') ],

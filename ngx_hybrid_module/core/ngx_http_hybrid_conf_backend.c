@@ -39,7 +39,7 @@ static ngx_http_hybrid_statement_t  ngx_http_hybrid_backend_statements[] = {
       ngx_http_hybrid_backend_models },
     { ngx_string("rename"), 2, 2, ngx_http_hybrid_backend_rename },
     { ngx_string("slots"), 1, 1, ngx_http_hybrid_slots },
-    { ngx_string("price"), 1, 2, ngx_http_hybrid_conf_later },
+    { ngx_string("price"), 1, 2, ngx_http_hybrid_conf_price },
     { ngx_null_string, 0, 0, NULL }
 };
 
@@ -133,6 +133,13 @@ ngx_http_hybrid_backend(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return ngx_http_hybrid_conf_error_at(cf, &backend->place,
                        "backend \"%V\" has a \"client_certificate\", so its "
                        "\"pass\" must be \"https://\"", &backend->name);
+    }
+
+    if (backend->priced && backend->egress == NGX_HTTP_HYBRID_EGRESS_LOCAL) {
+        return ngx_http_hybrid_conf_error_at(cf, &backend->place,
+                       "backend \"%V\" has a \"price\", which is for what a "
+                       "cloud takes: it needs \"egress cloud\"",
+                       &backend->name);
     }
 
     if (ngx_http_hybrid_probe_complete(cf, backend) != NGX_CONF_OK) {

@@ -251,6 +251,7 @@ ngx_http_hybrid_log_handler(ngx_http_request_t *r)
     if (ctx && !ctx->counted) {
         ctx->counted = 1;
         ngx_http_hybrid_shadow_log(r, ctx);
+        ngx_http_hybrid_usage_end(ctx);
         ngx_http_hybrid_stats_log(r, ctx);
     }
 

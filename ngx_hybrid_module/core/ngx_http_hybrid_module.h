@@ -177,20 +177,40 @@ typedef struct {
 #define NGX_HTTP_HYBRID_KEY_CONTENT_REQUEST  14    /* and 15 */
 #define NGX_HTTP_HYBRID_KEY_STREAM       16
 #define NGX_HTTP_HYBRID_KEY_STREAM_OPTIONS  17
-#define NGX_HTTP_HYBRID_KEYS             18
-/* behind them the members of "options", and the one of "stream_options" */
+#define NGX_HTTP_HYBRID_KEY_MAX_TOKENS   18
+#define NGX_HTTP_HYBRID_KEY_MAX_COMPLETION_TOKENS  19
+#define NGX_HTTP_HYBRID_KEY_MAX_OUTPUT_TOKENS  20
+#define NGX_HTTP_HYBRID_KEY_N            21
+#define NGX_HTTP_HYBRID_KEY_GENERATION   22    /* and 23 */
+#define NGX_HTTP_HYBRID_KEYS             24
+/*
+ * Behind them the members of "options", the one of "stream_options", and two
+ * spellings of two of "generationConfig".
+ */
 #define NGX_HTTP_HYBRID_USAGE  (NGX_HTTP_HYBRID_KEYS+NGX_HTTP_HYBRID_OPTIONS)
+#define NGX_HTTP_HYBRID_GENERATION       (NGX_HTTP_HYBRID_USAGE+1)
+#define NGX_HTTP_HYBRID_VALUES           (NGX_HTTP_HYBRID_GENERATION+4)
 
-/* two names in full, as in a copy, and the options */
-#define NGX_HTTP_HYBRID_ARENA            (2 * NGX_HYBRID_MODEL_MAX + 256)
+/* two names in full, as in a copy, and the options and other numbers */
+#define NGX_HTTP_HYBRID_ARENA            (2 * NGX_HYBRID_MODEL_MAX + 416)
 
 
 typedef struct {
     ngx_hybrid_multipart_t        *form;    /* NULL: it is JSON */
     ngx_hybrid_json_t              json;
-    ngx_hybrid_json_value_t        values[NGX_HTTP_HYBRID_USAGE + 1];
+    ngx_hybrid_json_value_t        values[NGX_HTTP_HYBRID_VALUES];
     u_char                         arena[NGX_HTTP_HYBRID_ARENA];
 } ngx_http_hybrid_body_t;
+
+
+/* tokens; told: the backend's own number, or else what we think */
+
+typedef struct {
+    uint64_t                       input;
+    uint64_t                       output;
+    unsigned                       told_input:1;
+    unsigned                       told_output:1;
+} ngx_http_hybrid_usage_t;
 
 
 /*
@@ -253,6 +273,8 @@ struct ngx_http_hybrid_ctx_s {
     struct ngx_http_hybrid_answer_s   *answer;
     ngx_msec_t                         first_token;   /* zero: none yet */
     ngx_msec_t                         progress;      /* bytes have come */
+    ngx_http_hybrid_usage_t            estimate;      /* before the answer */
+    ngx_http_hybrid_usage_t            usage;
 
     /* a wait for credits, and before that for the client itself */
     ngx_queue_t                        waiter;
@@ -295,6 +317,8 @@ struct ngx_http_hybrid_ctx_s {
     unsigned                           slowed:1;
     unsigned                           jwt:1;         /* one was shown */
     unsigned                           local:1;       /* no cloud for it */
+    unsigned                           estimated:1;
+    unsigned                           used:1;        /* usage is final */
 };
 
 
@@ -577,6 +601,24 @@ ngx_int_t ngx_http_hybrid_lease_create(ngx_http_hybrid_main_conf_t *hmcf,
 void ngx_http_hybrid_lease_destroy(ngx_http_hybrid_lease_t *lease);
 
 /* stats */
+
+/*
+ * Tokens of a request before it is sent: input by its size, output what the
+ * client bounds it to, zero when it does not, or when none is made.
+ */
+void ngx_http_hybrid_usage_estimate(ngx_http_hybrid_ctx_t *ctx,
+    uint64_t *input, uint64_t *output);
+
+/* by what has come so far; NGX_DECLINED: nothing, no backend has answered */
+ngx_int_t ngx_http_hybrid_usage_now(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_usage_t *usage);
+
+/* ctx->usage is final; a second call changes nothing */
+void ngx_http_hybrid_usage_end(ngx_http_hybrid_ctx_t *ctx);
+
+/* micro-units of money, rounded up; zero without a price */
+uint64_t ngx_http_hybrid_usage_cost(ngx_http_hybrid_backend_t *backend,
+    uint64_t input, uint64_t output);
 
 void ngx_http_hybrid_stats_log(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx);

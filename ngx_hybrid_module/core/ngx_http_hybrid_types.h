@@ -100,6 +100,7 @@ typedef struct {
  */
 
 #define NGX_HTTP_HYBRID_OPTIONS          17
+#define NGX_HTTP_HYBRID_OPTION_PREDICT   6     /* num_predict */
 
 #define NGX_HTTP_HYBRID_OPTION_NONE      -2    /* not on the line */
 #define NGX_HTTP_HYBRID_OPTION_ANY       -1
@@ -221,6 +222,11 @@ struct ngx_http_hybrid_backend_s {
 
     ngx_http_hybrid_probe_t        probe;
     ngx_uint_t                     slots;   /* 0: no bound */
+
+    /* micro-units of money for a million tokens */
+    uint64_t                       price_input;
+    uint64_t                       price_output;
+
     ngx_hybrid_health_t           *health;
     ngx_hybrid_path_t            **paths;   /* in the order of the peers */
     ngx_uint_t                     npaths;
@@ -237,6 +243,7 @@ struct ngx_http_hybrid_backend_s {
     unsigned                       models_set:1;
     unsigned                       credential_set:1;
     unsigned                       discover:1;  /* its own list alone says */
+    unsigned                       priced:1;
 };
 
 

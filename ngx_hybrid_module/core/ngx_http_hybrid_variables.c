@@ -19,6 +19,10 @@ typedef enum {
     ngx_http_hybrid_var_reason,
     ngx_http_hybrid_var_shadow,
     ngx_http_hybrid_var_ttft,
+    ngx_http_hybrid_var_input_tokens,
+    ngx_http_hybrid_var_output_tokens,
+    ngx_http_hybrid_var_usage,
+    ngx_http_hybrid_var_cost,
     ngx_http_hybrid_var_queue_time
 } ngx_http_hybrid_var_e;
 
@@ -35,6 +39,8 @@ static ngx_int_t ngx_http_hybrid_variable_msec(ngx_http_request_t *r,
     ngx_msec_t ms, ngx_str_t *value);
 static ngx_int_t ngx_http_hybrid_variable_ttft(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_str_t *value);
+static ngx_int_t ngx_http_hybrid_variable_usage(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, ngx_uint_t var, ngx_str_t *value);
 
 
 /*
@@ -76,6 +82,18 @@ static ngx_http_variable_t  ngx_http_hybrid_vars[] = {
 
     { ngx_string("hybrid_ttft"), NULL, ngx_http_hybrid_variable,
       ngx_http_hybrid_var_ttft, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("hybrid_input_tokens"), NULL, ngx_http_hybrid_variable,
+      ngx_http_hybrid_var_input_tokens, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("hybrid_output_tokens"), NULL, ngx_http_hybrid_variable,
+      ngx_http_hybrid_var_output_tokens, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("hybrid_usage"), NULL, ngx_http_hybrid_variable,
+      ngx_http_hybrid_var_usage, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("hybrid_cost"), NULL, ngx_http_hybrid_variable,
+      ngx_http_hybrid_var_cost, NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
     { ngx_string("hybrid_queue_time"), NULL, ngx_http_hybrid_variable,
       ngx_http_hybrid_var_queue_time, NGX_HTTP_VAR_NOCACHEABLE, 0 },
@@ -202,6 +220,13 @@ ngx_http_hybrid_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
 
         case ngx_http_hybrid_var_ttft:
             rc = ngx_http_hybrid_variable_ttft(r, ctx, &value);
+            break;
+
+        case ngx_http_hybrid_var_input_tokens:
+        case ngx_http_hybrid_var_output_tokens:
+        case ngx_http_hybrid_var_usage:
+        case ngx_http_hybrid_var_cost:
+            rc = ngx_http_hybrid_variable_usage(r, ctx, data, &value);
             break;
 
         default: /* ngx_http_hybrid_var_queue_time */
@@ -354,4 +379,60 @@ ngx_http_hybrid_variable_ttft(ngx_http_request_t *r,
     }
 
     return ngx_http_hybrid_variable_msec(r, state->header_time, value);
+}
+
+
+/* nothing before a backend has begun to answer, then what it is so far */
+
+static ngx_int_t
+ngx_http_hybrid_variable_usage(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx, ngx_uint_t var, ngx_str_t *value)
+{
+    uint64_t                    cost;
+    ngx_http_hybrid_usage_t     usage;
+    ngx_http_hybrid_backend_t  *backend;
+
+    if (ngx_http_hybrid_usage_now(ctx, &usage) != NGX_OK) {
+        return NGX_OK;
+    }
+
+    if (var == ngx_http_hybrid_var_usage) {
+
+        if (usage.told_input && usage.told_output) {
+            ngx_str_set(value, "told");
+
+        } else {
+            ngx_str_set(value, "estimated");
+        }
+
+        return NGX_OK;
+    }
+
+    backend = ctx->candidates[ctx->current].backend;
+
+    if (var == ngx_http_hybrid_var_cost && !backend->priced) {
+        return NGX_OK;
+    }
+
+    value->data = ngx_pnalloc(r->pool, NGX_INT64_LEN + sizeof(".000000") - 1);
+    if (value->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    if (var == ngx_http_hybrid_var_cost) {
+        cost = ngx_http_hybrid_usage_cost(backend, usage.input, usage.output);
+
+        value->len = ngx_sprintf(value->data, "%uL.%06uL", cost / 1000000,
+                                 cost % 1000000)
+                     - value->data;
+
+        return NGX_OK;
+    }
+
+    value->len = ngx_sprintf(value->data, "%uL",
+                             var == ngx_http_hybrid_var_input_tokens
+                             ? usage.input : usage.output)
+                 - value->data;
+
+    return NGX_OK;
 }

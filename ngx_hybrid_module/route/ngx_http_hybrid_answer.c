@@ -71,6 +71,10 @@ ngx_http_hybrid_answer_init(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
 
     ngx_http_hybrid_answer_request(a);
 
+    /* the body is gone when the answer is there */
+
+    ngx_http_hybrid_usage_estimate(ctx, NULL, NULL);
+
     a->finalize = r->upstream->finalize_request;
     r->upstream->finalize_request = ngx_http_hybrid_answer_finalize;
 

@@ -73,6 +73,8 @@ struct ngx_http_hybrid_answer_s {
     /* what goes to the client */
     ngx_hybrid_stream_t            stream;
     ngx_http_hybrid_dialect_e      dialect;
+    off_t                          read;     /* bytes the stream was told, */
+    off_t                          unread;   /*   and those it was not */
 
     /* an event that may be about usage alone, as far as it has come */
     u_char                        *kept;
@@ -91,6 +93,8 @@ struct ngx_http_hybrid_answer_s {
     unsigned                       events:1;     /*   as events */
     unsigned                       usage:1;      /* asked for by us only */
     unsigned                       judged:1;     /* header and early bytes */
+    unsigned                       good:1;       /* with status 200 */
+    unsigned                       metered:1;    /* looked into for usage */
     unsigned                       scanned:1;    /* what passes is a stream */
     unsigned                       whole:1;      /* it must say its end */
     unsigned                       passing:1;    /* the rest of an event */

@@ -46,6 +46,18 @@ static ngx_hybrid_json_key_t  ngx_http_hybrid_body_stream_keys[] = {
 };
 
 
+static ngx_hybrid_json_key_t  ngx_http_hybrid_body_camel_keys[] = {
+    ngx_http_hybrid_body_key("maxOutputTokens", 20),
+    ngx_http_hybrid_body_key("candidateCount", 20)
+};
+
+
+static ngx_hybrid_json_key_t  ngx_http_hybrid_body_snake_keys[] = {
+    ngx_http_hybrid_body_key("max_output_tokens", 20),
+    ngx_http_hybrid_body_key("candidate_count", 20)
+};
+
+
 static ngx_hybrid_json_key_t  ngx_http_hybrid_body_keys[] = {
     ngx_http_hybrid_body_key("model", NGX_HYBRID_MODEL_MAX),
     ngx_http_hybrid_body_key("name", NGX_HYBRID_MODEL_MAX),
@@ -67,7 +79,15 @@ static ngx_hybrid_json_key_t  ngx_http_hybrid_body_keys[] = {
     ngx_http_hybrid_body_key("generate_content_request", 1),
     ngx_http_hybrid_body_key("stream", 1),
     { ngx_string("stream_options"), 0, NULL,
-      ngx_http_hybrid_body_stream_keys, 1 }
+      ngx_http_hybrid_body_stream_keys, 1 },
+    ngx_http_hybrid_body_key("max_tokens", 20),
+    ngx_http_hybrid_body_key("max_completion_tokens", 20),
+    ngx_http_hybrid_body_key("max_output_tokens", 20),
+    ngx_http_hybrid_body_key("n", 20),
+    { ngx_string("generationConfig"), 0, NULL,
+      ngx_http_hybrid_body_camel_keys, 2 },
+    { ngx_string("generation_config"), 0, NULL,
+      ngx_http_hybrid_body_snake_keys, 2 }
 };
 
 

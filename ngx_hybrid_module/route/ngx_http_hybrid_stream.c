@@ -24,6 +24,8 @@ static ngx_int_t ngx_http_hybrid_stream_body(ngx_http_request_t *r,
     ngx_http_output_body_filter_pt next);
 static void ngx_http_hybrid_stream_scan(ngx_http_hybrid_answer_t *a,
     ngx_chain_t *in);
+static void ngx_http_hybrid_stream_skip(ngx_http_hybrid_answer_t *a,
+    ngx_chain_t *in);
 static ngx_int_t ngx_http_hybrid_stream_late_body(ngx_http_request_t *r,
     ngx_http_hybrid_answer_t *a, ngx_chain_t *in, ngx_chain_t **out);
 static ngx_chain_t **ngx_http_hybrid_stream_link(ngx_http_request_t *r,
@@ -73,20 +75,36 @@ ngx_http_hybrid_stream_detect(ngx_http_request_t *r,
 {
     ngx_int_t  format;
 
-    if (!a->streamed || r->header_only
-        || r->headers_out.status != NGX_HTTP_OK
-        || r->headers_out.content_encoding != a->encoding)
+    if (r->headers_out.status != NGX_HTTP_OK
+        || a->ctx->endpoint->verb != NGX_HTTP_HYBRID_VERB_INFERENCE)
     {
+        return;
+    }
+
+    a->good = 1;
+
+    if (r->header_only || r->headers_out.content_encoding != a->encoding) {
         return;
     }
 
     format = ngx_http_hybrid_answer_format(&r->headers_out.content_type);
 
     if (format == NGX_DECLINED) {
-        return;
+
+        if (!ngx_http_hybrid_stream_json(&r->headers_out.content_type)) {
+            return;
+        }
+
+        format = ngx_hybrid_stream_json;
     }
 
     ngx_hybrid_stream_init(&a->stream, format);
+
+    a->metered = 1;
+
+    if (!a->streamed || format == ngx_hybrid_stream_json) {
+        return;
+    }
 
     a->scanned = 1;
 
@@ -247,6 +265,14 @@ ngx_http_hybrid_stream_body(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
         rc = ngx_http_hybrid_stream_late_body(r, a, in, &out);
 
     } else if (!a->scanned) {
+
+        if (a->metered) {
+            ngx_http_hybrid_stream_scan(a, in);
+
+        } else if (a->good) {
+            ngx_http_hybrid_stream_skip(a, in);
+        }
+
         return next(r, in);
 
     } else if (a->usage) {
@@ -291,8 +317,11 @@ ngx_http_hybrid_stream_body(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
 static void
 ngx_http_hybrid_stream_scan(ngx_http_hybrid_answer_t *a, ngx_chain_t *in)
 {
-    u_char     *p;
-    ngx_buf_t  *b;
+    u_char      *p;
+    ngx_buf_t   *b;
+    ngx_uint_t   scanned;
+
+    scanned = a->scanned;
 
     for ( /* void */ ; in; in = in->next) {
         b = in->buf;
@@ -302,18 +331,33 @@ ngx_http_hybrid_stream_scan(ngx_http_hybrid_answer_t *a, ngx_chain_t *in)
             if (b->in_file) {
                 a->whole = 0;
                 a->scanned = 0;
+                a->metered = 0;
+
+                ngx_http_hybrid_stream_skip(a, in);
+                break;
             }
 
             continue;
         }
+
+        a->read += b->last - b->pos;
 
         for (p = b->pos; p < b->last; /* void */ ) {
             p = ngx_hybrid_stream_read(&a->stream, p, b->last);
         }
     }
 
-    if (a->stream.seen & NGX_HYBRID_STREAM_TOKEN) {
+    if (scanned && (a->stream.seen & NGX_HYBRID_STREAM_TOKEN)) {
         ngx_http_hybrid_answer_token(a->ctx);
+    }
+}
+
+
+static void
+ngx_http_hybrid_stream_skip(ngx_http_hybrid_answer_t *a, ngx_chain_t *in)
+{
+    for ( /* void */ ; in; in = in->next) {
+        a->unread += ngx_buf_size(in->buf);
     }
 }
 

@@ -175,6 +175,11 @@ ngx_http_hybrid_usage_filter(ngx_http_request_t *r,
 
             a->whole = 0;
             a->scanned = 0;
+            a->metered = 0;
+        }
+
+        if (!a->scanned) {
+            a->unread += ngx_buf_size(b);
         }
 
         if (b->last_buf && !a->broken
@@ -225,6 +230,8 @@ ngx_http_hybrid_usage_buf(ngx_http_request_t *r, ngx_http_hybrid_answer_t *a,
     ngx_hybrid_stream_t  *s;
 
     s = &a->stream;
+
+    a->read += b->last - b->pos;
 
     /* [start, event) passes, and from there on it is not known yet */
 

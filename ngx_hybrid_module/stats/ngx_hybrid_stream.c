@@ -47,6 +47,8 @@ ngx_hybrid_stream_read(ngx_hybrid_stream_t *s, u_char *p, u_char *last)
     u_char  *end;
 
     if (s->complete) {
+        ngx_hybrid_stream_count(s);
+
         s->complete = 0;
         s->said = 0;
     }
@@ -90,6 +92,30 @@ ngx_hybrid_stream_read(ngx_hybrid_stream_t *s, u_char *p, u_char *last)
     }
 
     return p;
+}
+
+
+uint64_t
+ngx_hybrid_stream_tokens(ngx_hybrid_stream_t *s)
+{
+    if (!(s->said & NGX_HYBRID_STREAM_TOKEN)) {
+        return s->tokens;
+    }
+
+    if (s->letters <= NGX_HYBRID_STREAM_PIECE) {
+        return s->tokens + 1;
+    }
+
+    return s->tokens + (s->letters + NGX_HYBRID_STREAM_BYTES - 1)
+                       / NGX_HYBRID_STREAM_BYTES;
+}
+
+
+void
+ngx_hybrid_stream_count(ngx_hybrid_stream_t *s)
+{
+    s->tokens = ngx_hybrid_stream_tokens(s);
+    s->letters = 0;
 }
 
 

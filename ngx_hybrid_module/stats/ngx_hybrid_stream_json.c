@@ -30,7 +30,8 @@ typedef enum {
     kind_type,
     kind_finish,
     kind_usage,
-    kind_choices
+    kind_choices,
+    kind_number           /* and its index, see ngx_hybrid_stream_number_e */
 } ngx_hybrid_stream_kind_e;
 
 
@@ -44,6 +45,9 @@ enum {
     node_candidates,
     node_content,
     node_parts,
+    node_response,
+    node_output,
+    node_usage,
     node_leaf,
     node_none
 };
@@ -69,11 +73,17 @@ static void ngx_hybrid_stream_key(ngx_hybrid_stream_t *s);
 static ngx_uint_t ngx_hybrid_stream_kind(ngx_hybrid_stream_t *s);
 static void ngx_hybrid_stream_type(ngx_hybrid_stream_t *s);
 static void ngx_hybrid_stream_literal(ngx_hybrid_stream_t *s);
+static void ngx_hybrid_stream_number(ngx_hybrid_stream_t *s,
+    ngx_uint_t index);
 static void ngx_hybrid_stream_say(ngx_hybrid_stream_t *s, ngx_uint_t flags);
 
 
 #define node(parent, key, node, kind)                                         \
     { node_##parent, node_##node, kind_##kind, ngx_string(key) }
+
+#define number(parent, key, number)                                           \
+    { node_##parent, node_leaf, kind_number + ngx_hybrid_stream_##number,     \
+      ngx_string(key) }
 
 
 /*
@@ -85,13 +95,19 @@ static void ngx_hybrid_stream_say(ngx_hybrid_stream_t *s, ngx_uint_t flags);
 static const ngx_hybrid_stream_node_t  ngx_hybrid_stream_nodes[] = {
 
     /* Ollama */
-    node(root, "response", leaf, text),
+    node(root, "response", response, text),
     node(root, "thinking", leaf, text),
     node(root, "message", message, none),
     node(message, "content", leaf, text),
     node(message, "thinking", leaf, text),
     node(message, "tool_calls", leaf, item),
     node(root, "done", leaf, done),
+    number(root, "prompt_eval_count", input),
+    number(root, "eval_count", output),
+    number(root, "load_duration", load_time),
+    number(root, "prompt_eval_duration", prompt_time),
+    number(root, "eval_duration", eval_time),
+    number(root, "total_duration", total_time),
 
     /* OpenAI, chat and completions */
     node(root, "choices", choices, choices),
@@ -105,11 +121,24 @@ static const ngx_hybrid_stream_node_t  ngx_hybrid_stream_nodes[] = {
     node(choices, "text", leaf, text),
     node(choices, "message", choice_message, none),
     node(choice_message, "content", leaf, text),
+    node(choice_message, "reasoning", leaf, text),
+    node(choice_message, "reasoning_content", leaf, text),
     node(choice_message, "tool_calls", leaf, item),
     node(choices, "finish_reason", leaf, finish),
-    node(root, "usage", leaf, usage),
+    node(root, "usage", usage, usage),
+    number(usage, "prompt_tokens", input),
+    number(usage, "completion_tokens", output),
 
     /* OpenAI's responses, where "delta" is a string, and Anthropic */
+    node(response, "usage", usage, none),
+    node(root, "output", output, none),
+    node(output, "content", parts, none),
+    node(message, "usage", usage, none),
+    node(root, "content", parts, none),
+    number(usage, "input_tokens", input),
+    number(usage, "output_tokens", output),
+    number(usage, "cache_creation_input_tokens", cache_write),
+    number(usage, "cache_read_input_tokens", cache_read),
     node(root, "type", leaf, type),
     node(root, "delta", delta, text),
     node(delta, "text", leaf, text),
@@ -121,9 +150,14 @@ static const ngx_hybrid_stream_node_t  ngx_hybrid_stream_nodes[] = {
     node(candidates, "content", content, none),
     node(content, "parts", parts, none),
     node(parts, "text", leaf, text),
+    node(parts, "thinking", leaf, text),
     node(parts, "functionCall", leaf, item),
     node(candidates, "finishReason", leaf, finish),
-    node(root, "usageMetadata", leaf, usage),
+    node(root, "usageMetadata", usage, usage),
+    number(usage, "promptTokenCount", input),
+    number(usage, "toolUsePromptTokenCount", tools),
+    number(usage, "candidatesTokenCount", output),
+    number(usage, "thoughtsTokenCount", thoughts),
 
     /* all of them */
     node(root, "error", leaf, error),
@@ -307,10 +341,15 @@ ngx_hybrid_stream_text(ngx_hybrid_stream_t *s, u_char *p, u_char *last)
         p++;
     }
 
+    kind = ngx_hybrid_stream_kind(s);
+
+    if (kind == kind_text) {
+        s->letters += p - start;
+    }
+
     if (s->len <= NGX_HYBRID_STREAM_TEXT) {
 
         if (s->len == 0 && (p > start || (p < last && *p == '\\'))) {
-            kind = ngx_hybrid_stream_kind(s);
 
             if (kind == kind_text) {
                 ngx_hybrid_stream_say(s, NGX_HYBRID_STREAM_TOKEN);
@@ -337,7 +376,7 @@ ngx_hybrid_stream_text(ngx_hybrid_stream_t *s, u_char *p, u_char *last)
     } else {
         s->state = sw_value;
 
-        if (ngx_hybrid_stream_kind(s) == kind_type) {
+        if (kind == kind_type) {
             ngx_hybrid_stream_type(s);
         }
     }
@@ -430,6 +469,15 @@ ngx_hybrid_stream_close(ngx_hybrid_stream_t *s)
         return;
     }
 
+    if (s->depth == 1 && (s->arrays & 1)
+        && s->format == ngx_hybrid_stream_json)
+    {
+        /* Gemini's other kind of stream: its elements are the events */
+
+        ngx_hybrid_stream_count(s);
+        s->said &= ~NGX_HYBRID_STREAM_TOKEN;
+    }
+
     s->state = sw_value;
     s->node = s->depth <= NGX_HYBRID_STREAM_DEPTH ? s->nodes[s->depth - 1]
                                                   : node_none;
@@ -518,11 +566,62 @@ ngx_hybrid_stream_type(ngx_hybrid_stream_t *s)
 static void
 ngx_hybrid_stream_literal(ngx_hybrid_stream_t *s)
 {
-    if (ngx_hybrid_stream_kind(s) == kind_done
-        && s->len == 4 && ngx_memcmp(s->text, "true", 4) == 0)
+    ngx_uint_t  kind;
+
+    kind = ngx_hybrid_stream_kind(s);
+
+    if (kind >= kind_number) {
+        ngx_hybrid_stream_number(s, kind - kind_number);
+
+    } else if (kind == kind_done
+               && s->len == 4 && ngx_memcmp(s->text, "true", 4) == 0)
     {
         ngx_hybrid_stream_say(s, NGX_HYBRID_STREAM_END);
+
+        /* Ollama leaves zeros out */
+
+        s->told |= NGX_HYBRID_STREAM_OLLAMA;
     }
+}
+
+
+/*
+ * Streams count on, so the last number is the one; but some put zeros where
+ * they do not know.  What is no plain number, or absurd, is not there.
+ */
+
+static void
+ngx_hybrid_stream_number(ngx_hybrid_stream_t *s, ngx_uint_t index)
+{
+    uint64_t    n, max;
+    ngx_uint_t  i;
+
+    max = index < ngx_hybrid_stream_load_time ? NGX_HYBRID_STREAM_TOKENS
+                                              : NGX_HYBRID_STREAM_TIME;
+    n = 0;
+
+    if (s->len > NGX_HYBRID_STREAM_TEXT) {
+        return;
+    }
+
+    for (i = 0; i < s->len; i++) {
+
+        if (s->text[i] < '0' || s->text[i] > '9') {
+            return;
+        }
+
+        n = n * 10 + (s->text[i] - '0');
+
+        if (n > max) {
+            return;
+        }
+    }
+
+    if (n) {
+        s->numbers[index] = n;
+    }
+
+    s->told |= (ngx_uint_t) 1 << index;
 }
 
 
