@@ -238,8 +238,42 @@ my @refused = (
   => in_client('options keep_alive=any num_ctx=2 keep_alive=1m;') ],
 
 (map { [ later($_->[0]) => in_client("$_->[0] $_->[1];") ] }
-    [ tokens => '200k/m' ], [ concurrency => '8' ], [ budget => '5.00/d' ],
-    [ queue => '64 timeout=30s' ], [ weight => '2' ]),
+    [ weight => '2' ]),
+
+(map { [ qq(invalid number of tokens "$_", it must be as in "200k/m", "5M/h" )
+         . 'or "100000/d"' => in_client("tokens $_;") ] }
+    '200k', '/m', '0/m', '-1/m', '1.5k/m', '200kk/m', '10/s', '1/w',
+    '1/M', 'k/m', '1125899907M/d', '99999999999999999999/d'),
+(map { [ qq(invalid burst "burst=$_", it must be 1 to 1125899906842624 tokens)
+         => in_client("tokens 1000M/m burst=$_;") ] }
+    '0', '-1', '', 'k', 'many', '1125899906842625'),
+[ 'invalid burst "burst=18263", it must be 1 to 18262 tokens'
+  => in_client('tokens 1/d burst=18263;') ],
+[ 'invalid parameter "queue=1"' => in_client('tokens 1k/m queue=1;') ],
+[ sprintf($directive, 'tokens') => in_client('tokens 1/m; tokens 1/m;') ],
+
+(map { [ qq(invalid concurrency "$_", it must be 1 to 100000 requests at )
+         . 'a time' => in_client("concurrency $_;") ] }
+    '0', '-1', 'many', '1.5', '100001'),
+[ 'invalid parameter "burst=2"' => in_client('concurrency 1 burst=2;') ],
+[ sprintf($directive, 'concurrency')
+  => in_client('concurrency 1; concurrency 1;') ],
+
+(map { [ qq(invalid budget "$_", it must be as in "5.00/d", per day, or )
+         . '"100/M", per month' => in_client("budget $_;") ] }
+    '5', '/d', '0/d', '0.00/d', '-1/d', '5.0000001/d', '5/h', '5/m', '5d',
+    '1,5/d', '1.5.0/d', '1000000001/M'),
+[ 'invalid parameter "burst=2"' => in_client('budget 1/d burst=2;') ],
+[ sprintf($directive, 'budget') => in_client('budget 1/d; budget 1/M;') ],
+
+(map { [ qq(invalid queue "$_", it must be 1 to 10000 requests that wait)
+         => in_client("queue $_;") ] }
+    '0', '-1', 'many', '10001'),
+(map { [ qq(invalid "timeout=$_", it must be up to an hour)
+         => in_client("queue 1 timeout=$_;") ] }
+    '', '0', '-1', 'soon', '61m'),
+[ 'invalid parameter "burst=2"' => in_client('queue 1 burst=2;') ],
+[ sprintf($directive, 'queue') => in_client('queue 1; queue 1;') ],
 
 # hybrid_backend
 

@@ -142,18 +142,18 @@ for my $where ('', $with) {
 
 subtest 'a clock of Redis that was set back' => sub {
     my $clock = client_block('clock', 'rate 100r/s burst=100;');
-    my $key = 'hybrid:{clock}:rate';
+    my $key = 'hybrid:{clock}:limits';
     my $gw = gateway(workers => 2, http => conf($with, $clock));
     ok(ready($gw), 'Redis is there');
 
     my $now = sub { my $t = $redis->command('TIME'); $t->[0] * 1e6 + $t->[1] };
-    $redis->command('SET', $key, sprintf '%.0f', $now->() + 3600e6);
+    $redis->command('HSET', $key, 'rate', sprintf '%.0f', $now->() + 3600e6);
 
     my $from = now();
     ok(wait_until(sub { one($gw, $clock)->{status} == 200 }),
         sprintf 'passes after %.2f s, not in an hour', now() - $from);
 
-    my $ahead = ($redis->command('GET', $key) - $now->()) / 1e6;
+    my $ahead = ($redis->command('HGET', $key, 'rate') - $now->()) / 1e6;
     cmp_ok($ahead, '<=', 1, sprintf 'its bucket is %.3f s ahead', $ahead);
     my $left = $redis->command('PTTL', $key);
     cmp_ok($left, '>', 0, 'and ends by itself');

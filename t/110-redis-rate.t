@@ -101,8 +101,8 @@ subtest 'two gateways, two workers each, four times the rate' => sub {
 
     # something else is under the key
 
-    my $key = 'hybrid:{shared}:rate';
-    is($redis->command('TYPE', $key), 'string', "the bucket is $key");
+    my $key = 'hybrid:{shared}:limits';
+    is($redis->command('TYPE', $key), 'hash', "the bucket is in $key");
     my $left = $redis->command('PTTL', $key);
     cmp_ok($left, '<=', 1300, 'it ends by itself');
     $redis->command('DEL', $key);
@@ -145,7 +145,7 @@ sub holds {
             return ($gw, post($burst)) })->results;
         is_deeply(numbers($rows), { 200 => 20, 429 => 20 }, 'the burst');
         is(degraded($rows), 0, 'decided by Redis');
-        is($redis->command('TYPE', $key), 'string', "in $key");
+        is($redis->command('TYPE', $key), 'hash', "in $key");
         my @secrets = grep { HybridRedis::slurp($gw->{log}) =~ /\Q$_\E/ }
             @{ $o{secrets} || [] };
         is(scalar @secrets, 0, 'no password in the log');
@@ -156,16 +156,16 @@ sub holds {
 }
 
 $redis->command('FLUSHALL');
-holds('a unix socket', $redis, 'hybrid:{burst}:rate',
+holds('a unix socket', $redis, 'hybrid:{burst}:limits',
     "unix:$redis->{socket}");
 
 $redis->command('FLUSHALL');
-holds('prefix=', $redis, 'other.one{burst}:rate',
+holds('prefix=', $redis, 'other.one{burst}:limits',
     "127.0.0.1:$redis->{port} prefix=other.one");
 
 $redis->command('FLUSHALL');
 $redis->{login} = [ [ 'SELECT', 3 ] ];
-holds('db=', $redis, 'hybrid:{burst}:rate',
+holds('db=', $redis, 'hybrid:{burst}:limits',
     "127.0.0.1:$redis->{port} db=3");
 $redis->{login} = [ [ 'SELECT', 0 ] ];
 is_deeply($redis->command('KEYS', '*'), [], 'and nothing in db 0');
@@ -176,7 +176,7 @@ my $file = HybridRedis::spew(dir() . '/password', "$password\n");
 my $locked = redis(name => 'locked', args => [ '--requirepass', $password ],
     login => [ [ 'AUTH', $password ] ]);
 
-holds('password_file=', $locked, 'hybrid:{burst}:rate',
+holds('password_file=', $locked, 'hybrid:{burst}:limits',
     "127.0.0.1:$locked->{port} password_file=$file",
     secrets => [ $password ]);
 
@@ -184,13 +184,14 @@ holds('password_file=', $locked, 'hybrid:{burst}:rate',
 is($locked->command('ACL', 'SETUSER', 'gateway', 'reset', 'on',
     '>acl-secret', '~hybrid:*', '+ping', '+select', '+eval', '+evalsha',
     '+get', '+set', '+time', '+hget', '+hset', '+hincrby', '+pexpire',
-    '+sadd', '+smembers', '+hgetall', '+hmget', '+hsetnx', '+hlen'),
+    '+sadd', '+smembers', '+hgetall', '+hmget', '+hsetnx', '+hlen',
+    '+hdel', '+pttl'),
     'OK',
     'an ACL user');
 my $acl = HybridRedis::spew(dir() . '/acl', 'acl-secret');
 $locked->command('FLUSHALL');
 
-holds('username=', $locked, 'hybrid:{burst}:rate',
+holds('username=', $locked, 'hybrid:{burst}:limits',
     "127.0.0.1:$locked->{port} username=gateway password_file=$acl",
     secrets => [ 'acl-secret' ]);
 

@@ -43,13 +43,13 @@ subtest 'a bucket that Redis can not tell' => sub {
     );
 
     for my $name (sort keys %want) {
-        $redis->command('LPUSH', "hybrid:{$name}:rate", 'x');
+        $redis->command('LPUSH', "hybrid:{$name}:limits", 'x');
         my @got = map {
             my $answer = raw_http($gw->{port}, ask($client{$name}));
             "$answer->{status} " . ($answer->{headers}{'x-hybrid-limits'}
                 // 'none') } 1 .. 12;
         is_deeply(\@got, $want{$name}, "loss=$name");
-        $redis->command('DEL', "hybrid:{$name}:rate");
+        $redis->command('DEL', "hybrid:{$name}:limits");
     }
 
     for my $name (qw(open local)) {

@@ -79,7 +79,7 @@ my @gw = map { gateway(name => "gw$_", workers => 2,
 subtest 'the master is found' => sub {
     ok(with_redis($_), "$_->{name}: with Redis") for @gw;
     my $master = $set->master;
-    like($master->command('GET', 'hybrid:{busy}:rate'), qr/^\d{16}$/,
+    like($master->command('HGET', 'hybrid:{busy}:limits', 'rate'), qr/^\d{16}$/,
         'with the master');
     like(slurp($gw[0]{log}),
         qr/redis master "main" is "127.0.0.1:$master->{port}" now/, 'said so');

@@ -83,8 +83,9 @@ subtest 'keys are where their slots are' => sub {
 
     my %at;
     for my $name (@names) {
-        my $owner = $set->owner("hybrid:{$name}:rate");
-        like($owner->command('GET', "hybrid:{$name}:rate"), qr/^\d{16}$/,
+        my $key = "hybrid:{$name}:limits";
+        my $owner = $set->owner($key);
+        like($owner->command('HGET', $key, 'rate'), qr/^\d{16}$/,
             "$name is at $owner->{name}");
         $at{ $owner->{name} }++;
     }
@@ -113,7 +114,7 @@ subtest 'slots move under load' => sub {
 
     my ($moved, $slots) = (0, 0);
     my %slot = map { $set->slot($_) => 1 } 'hybrid:stats', 'hybrid:revoked',
-        map { "hybrid:{$_}:rate" } @names;
+        map { "hybrid:{$_}:limits" } @names;
 
     for my $slot (sort { $a <=> $b } keys %slot) {
         my $from = (grep { $slot < int 16384 * ($_ + 1) / 3 } 0 .. 2)[0];
@@ -141,9 +142,10 @@ subtest 'slots move under load' => sub {
         scalar @$rows, $time);
 
     for my $name (@names) {
-        my $slot = $set->slot("hybrid:{$name}:rate");
+        my $key = "hybrid:{$name}:limits";
+        my $slot = $set->slot($key);
         my $from = (grep { $slot < int 16384 * ($_ + 1) / 3 } 0 .. 2)[0];
-        like($node[ ($from + 1) % 3 ]->command('GET', "hybrid:{$name}:rate")
+        like($node[ ($from + 1) % 3 ]->command('HGET', $key, 'rate')
             // 'none', qr/^(?:\d{16}|none)$/, "$name has moved");
     }
 
@@ -155,19 +157,19 @@ subtest 'a key that is asked for elsewhere' => sub {
 
     # half moved: the key is with the one that imports it
 
-    my $slot = $set->slot('hybrid:{closed}:rate');
-    my $from = $set->owner('hybrid:{closed}:rate');
+    my $slot = $set->slot('hybrid:{closed}:limits');
+    my $from = $set->owner('hybrid:{closed}:limits');
     my ($to) = grep { $_ != $from } @node[0 .. 2];
 
     $to->command('CLUSTER', 'SETSLOT', $slot, 'IMPORTING', $set->{id}{$from});
     $from->command('CLUSTER', 'SETSLOT', $slot, 'MIGRATING', $set->{id}{$to});
     $to->command('SCRIPT', 'FLUSH');
 
-    $from->command('DEL', 'hybrid:{closed}:rate');
+    $from->command('DEL', 'hybrid:{closed}:limits');
     my @got = map { limits($gw[ $_ % 2 ], 'closed') } 1 .. 40;
     is(scalar(grep { $_ eq '200 -' } @got), 40, 'answered')
         or diag(explain(\@got));
-    like($from->command('GET', 'hybrid:{closed}:rate'), qr/^-ASK/,
+    like($from->command('HGET', 'hybrid:{closed}:limits', 'rate'), qr/^-ASK/,
         'by the other node');
 
     $_->command('CLUSTER', 'SETSLOT', $slot, 'NODE', $set->{id}{$to})
@@ -182,9 +184,9 @@ subtest 'a node dies under load' => sub {
     wait_until(sub { !grep { limits($fast, $_) !~ / -$/ } @names });
 
     my ($dead) = grep { $_ != $node[0] } map { $set->owner(
-        "hybrid:{$_}:rate") } @names;
-    my %hit = map { $_ => 1 } grep { $set->owner("hybrid:{$_}:rate") == $dead }
-        @names;
+        "hybrid:{$_}:limits") } @names;
+    my %hit = map { $_ => 1 }
+        grep { $set->owner("hybrid:{$_}:limits") == $dead } @names;
     my $n = (grep { $node[$_] == $dead } 0 .. 2)[0];
     my $heir = $node[ $n + 3 ];
 
@@ -233,7 +235,7 @@ subtest 'a node dies under load' => sub {
 
 
 subtest 'slots that nobody has' => sub {
-    my $slot = $set->slot('hybrid:{c0}:rate');
+    my $slot = $set->slot('hybrid:{c0}:limits');
     my $client = 'c0';
     $_->command('CLUSTER', 'DELSLOTS', $slot) for @node;
     ok(wait_until(sub { limits($gw[0], $client) =~ / local$/ }),

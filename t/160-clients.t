@@ -109,7 +109,7 @@ my $without = sub { return http($gw, 'GET', '/hybrid/metrics')->{body}
     =~ /^ngx_hybrid_limits_without_redis_total\{client="lightrag"\} (\d+)$/m
     ? $1 : -1 };
 is($without->(), 0, 'Redis has decided all of them');
-is($redis->command('TYPE', 'hybrid:{lightrag}:rate'), 'string', 'really');
+is($redis->command('TYPE', 'hybrid:{lightrag}:limits'), 'hash', 'really');
 
 $redis->stop('KILL');
 

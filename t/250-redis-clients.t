@@ -176,7 +176,7 @@ subtest 'made, used, changed, dropped' => sub {
     my $answer = answer($gw[1], 'bob');
     cmp_ok($answer->{headers}{'retry-after'}, '>', 600, 'Retry-After');
     is($answer->{headers}{'x-hybrid-limits'}, undef, 'decided by Redis');
-    is($redis->command('TYPE', 'hybrid:{bob}:rate'), 'string', 'its bucket');
+    is($redis->command('TYPE', 'hybrid:{bob}:limits'), 'hash', 'its bucket');
     ok(put('bob', rate => '1000r/s burst=1000'), 'another limit');
     all_give('rate', \@gw, 'bob', 200);
 

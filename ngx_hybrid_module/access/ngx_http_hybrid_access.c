@@ -37,6 +37,8 @@ static ngx_int_t ngx_http_hybrid_access_read(ngx_http_request_t *r,
 static void ngx_http_hybrid_access_body_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_hybrid_access_decide(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx);
+static ngx_int_t ngx_http_hybrid_access_go(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx);
 static ngx_int_t ngx_http_hybrid_access_path_model(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx);
 
@@ -111,6 +113,10 @@ ngx_http_hybrid_access_continue(ngx_http_request_t *r,
         return ngx_http_hybrid_access_decide(r, ctx);
     }
 
+    if (ctx->going && ctx->verdict == NGX_OK) {
+        return ngx_http_hybrid_access_go(r, ctx);
+    }
+
     /* an internal redirect: the verdict stands */
 
     if (ngx_http_hybrid_shadow_again(r, ctx) != NGX_OK) {
@@ -155,7 +161,7 @@ ngx_http_hybrid_access_verdict_handler(ngx_http_request_t *r)
         return NGX_AGAIN;
     }
 
-    if (ctx && ctx->client && !ctx->decided) {
+    if (ctx && ctx->client && (!ctx->decided || ctx->going)) {
         rc = ngx_http_hybrid_access_continue(r, ctx);
 
         return rc == NGX_OK ? NGX_DECLINED : rc;
@@ -596,7 +602,48 @@ ngx_http_hybrid_access_decide(ngx_http_request_t *r,
         return rc;
     }
 
-    return ngx_http_hybrid_route_find(r, ctx);
+    return ngx_http_hybrid_access_go(r, ctx);
+}
+
+
+/* may be entered again: each step that may wait is done once */
+
+static ngx_int_t
+ngx_http_hybrid_access_go(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
+{
+    ngx_int_t  rc;
+
+    ctx->going = 1;
+
+    if (!ctx->routed) {
+        rc = ngx_http_hybrid_route_find(r, ctx);
+        if (rc != NGX_OK) {
+            ctx->going = 0;
+            return rc;
+        }
+
+        ctx->routed = 1;
+    }
+
+    if (!ctx->reserved) {
+        ctx->reserved = 1;
+
+        rc = ngx_http_hybrid_limit_tokens(r, ctx);
+
+        if (rc == NGX_AGAIN) {
+            ngx_http_hybrid_suspend(r);
+            return NGX_AGAIN;
+        }
+
+        if (rc != NGX_OK) {
+            ctx->going = 0;
+            return rc;
+        }
+    }
+
+    ctx->going = 0;
+
+    return NGX_OK;
 }
 
 

@@ -38,7 +38,13 @@ static ngx_http_hybrid_shadow_t  ngx_http_hybrid_shadows[] = {
     { ngx_string("rate_limited"), NGX_HTTP_TOO_MANY_REQUESTS,
       "too many requests, try again later" },
     { ngx_string("limits_unavailable"), NGX_HTTP_SERVICE_UNAVAILABLE,
-      "limits can't be checked at the moment" }
+      "limits can't be checked at the moment" },
+    { ngx_string("tokens_limited"), NGX_HTTP_TOO_MANY_REQUESTS,
+      "too many tokens, try again later" },
+    { ngx_string("budget_exceeded"), NGX_HTTP_TOO_MANY_REQUESTS,
+      "the budget is spent" },
+    { ngx_string("concurrency_limited"), NGX_HTTP_TOO_MANY_REQUESTS,
+      "too many requests at a time, try again later" }
 };
 
 

@@ -34,10 +34,10 @@ static ngx_http_hybrid_statement_t  ngx_http_hybrid_client_statements[] = {
       ngx_http_hybrid_conf_options },
     { ngx_string("egress"), 1, 1, ngx_http_hybrid_client_egress },
     { ngx_string("rate"), 1, 3, ngx_http_hybrid_conf_rate },
-    { ngx_string("tokens"), 1, 3, ngx_http_hybrid_conf_later },
-    { ngx_string("concurrency"), 1, 3, ngx_http_hybrid_conf_later },
-    { ngx_string("budget"), 1, 3, ngx_http_hybrid_conf_later },
-    { ngx_string("queue"), 1, 3, ngx_http_hybrid_conf_later },
+    { ngx_string("tokens"), 1, 3, ngx_http_hybrid_conf_tokens },
+    { ngx_string("concurrency"), 1, 2, ngx_http_hybrid_conf_concurrency },
+    { ngx_string("budget"), 1, 2, ngx_http_hybrid_conf_budget },
+    { ngx_string("queue"), 1, 2, ngx_http_hybrid_conf_queue },
     { ngx_string("weight"), 1, 1, ngx_http_hybrid_conf_later },
     { ngx_null_string, 0, 0, NULL }
 };
@@ -147,14 +147,6 @@ char *
 ngx_http_hybrid_client_complete(ngx_conf_t *cf,
     ngx_http_hybrid_client_t *client)
 {
-    ngx_http_hybrid_limit_t  *rate;
-
-    rate = &client->limits[ngx_hybrid_meter_rate];
-
-    client->interval = rate->interval / 1000;
-    client->burst = rate->burst;
-    client->loss = rate->loss;
-
     if (client->verbs == 0) {
         client->verbs = NGX_HTTP_HYBRID_VERB_INFERENCE
                         |NGX_HTTP_HYBRID_VERB_READ;

@@ -90,7 +90,7 @@ ngx_http_hybrid_ctx_cleanup(void *data)
     ngx_http_hybrid_ctx_t  *ctx = data;
 
     ngx_http_hybrid_store_detach(ctx);
-    ngx_http_hybrid_limit_detach(ctx);
+    ngx_http_hybrid_limit_end(ctx);
     ngx_http_hybrid_failure_detach(ctx);
     ngx_http_hybrid_peers_leave(ctx);
     ngx_http_hybrid_socket_done(ctx);

@@ -251,7 +251,7 @@ ngx_http_hybrid_log_handler(ngx_http_request_t *r)
     if (ctx && !ctx->counted) {
         ctx->counted = 1;
         ngx_http_hybrid_shadow_log(r, ctx);
-        ngx_http_hybrid_usage_end(ctx);
+        ngx_http_hybrid_limit_end(ctx);
         ngx_http_hybrid_stats_log(r, ctx);
     }
 
@@ -624,7 +624,7 @@ ngx_http_hybrid_init_process(ngx_cycle_t *cycle)
     }
 
     if (hmcf->redis_conf == NULL) {
-        return NGX_OK;
+        return ngx_http_hybrid_lease_init_worker(hmcf, cycle);
     }
 
     hmcf->redis = ngx_hybrid_redis_create(hmcf->redis_conf, cycle);
@@ -656,6 +656,7 @@ ngx_http_hybrid_exit_process(ngx_cycle_t *cycle)
     ngx_hybrid_health_end(hmcf->shm);
 
     if (hmcf->redis) {
+        ngx_http_hybrid_idle_exit_worker(hmcf);
         ngx_hybrid_redis_destroy(hmcf->redis);
         ngx_http_hybrid_store_exit_worker(hmcf);
     }

@@ -57,6 +57,7 @@ typedef struct {
     EVP_MD_CTX                    *digest;
     ngx_hybrid_redis_t            *redis;
     ngx_http_hybrid_jwt_t         *jwt;
+    ngx_http_hybrid_idle_t        *idle;      /* NULL: no Redis */
     ngx_http_hybrid_flush_t       *flush;
     ngx_http_hybrid_revoke_t      *revoke;
     ngx_http_hybrid_levers_t      *levers;
@@ -156,6 +157,19 @@ typedef struct {
     unsigned                       let:1;     /* by the model's breaker */
     unsigned                       full:1;    /* none of its peers was free */
 } ngx_http_hybrid_candidate_t;
+
+
+/* what a request takes of its client's limits, see limit/ */
+
+typedef struct {
+    uint64_t                       input;    /* tokens, estimated */
+    uint64_t                       output;
+    uint64_t                       need[ngx_hybrid_meters];  /* not there yet */
+    uint64_t                       held[ngx_hybrid_meters];
+    unsigned                       leased:4; /* bits: held by Redis, too */
+    unsigned                       slot_need:1;
+    unsigned                       slot:1;
+} ngx_http_hybrid_reserve_t;
 
 
 /* slots of the policy keys that the body scanner looks for */
@@ -279,6 +293,10 @@ struct ngx_http_hybrid_ctx_s {
     /* a wait for credits, and before that for the client itself */
     ngx_queue_t                        waiter;
     ngx_http_hybrid_lease_t           *lease;
+    ngx_http_hybrid_reserve_t          reserve;
+    ngx_msec_t                         queue_until;   /* at most, in all */
+    uint64_t                           hit_wait;      /* for what it waits, */
+    ngx_uint_t                         hit_meter;     /*   usec */
     ngx_msec_t                         start;
     ngx_msec_t                         queued;
     ngx_msec_t                         queue_time;
@@ -315,6 +333,14 @@ struct ngx_http_hybrid_ctx_s {
     unsigned                           counted:1;
     unsigned                           failed:1;      /* "why" was told of */
     unsigned                           slowed:1;
+    unsigned                           going:1;       /* after the decision */
+    unsigned                           routed:1;
+    unsigned                           reserved:1;
+    unsigned                           settled:1;
+    unsigned                           delayed:1;     /* for a limit, */
+    unsigned                           queueing:1;    /*   counted as such */
+    unsigned                           hit_slot:1;
+    unsigned                           asked_limits:1;
     unsigned                           jwt:1;         /* one was shown */
     unsigned                           local:1;       /* no cloud for it */
     unsigned                           estimated:1;
@@ -590,10 +616,30 @@ ngx_str_t *ngx_http_hybrid_gce_value(ngx_http_hybrid_gce_t *gce);
 
 /* limit */
 
+/* any but "queue" and "weight" */
+ngx_uint_t ngx_http_hybrid_limited(ngx_http_hybrid_client_t *client);
 void ngx_http_hybrid_limit_adopt(ngx_http_hybrid_client_t *client);
+
+/*
+ * At the headers; and when candidates are known.  NGX_OK, NGX_AGAIN: the
+ * request waits and is resumed, or a refusal.
+ */
 ngx_int_t ngx_http_hybrid_limit_reserve(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx);
+ngx_int_t ngx_http_hybrid_limit_tokens(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx);
+
+/* before each try: 0 when it would cost more than is left */
+ngx_uint_t ngx_http_hybrid_limit_budget(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_candidate_t *cand);
+void ngx_http_hybrid_budget_need(ngx_http_hybrid_ctx_t *ctx);
+uint64_t ngx_http_hybrid_budget_cost(ngx_http_hybrid_ctx_t *ctx);
+
+/* it waits no more; and it is over, all is settled */
 void ngx_http_hybrid_limit_detach(ngx_http_hybrid_ctx_t *ctx);
+void ngx_http_hybrid_limit_end(ngx_http_hybrid_ctx_t *ctx);
+
+void ngx_http_hybrid_idle_exit_worker(ngx_http_hybrid_main_conf_t *hmcf);
 ngx_int_t ngx_http_hybrid_lease_init_worker(
     ngx_http_hybrid_main_conf_t *hmcf, ngx_cycle_t *cycle);
 ngx_int_t ngx_http_hybrid_lease_create(ngx_http_hybrid_main_conf_t *hmcf,

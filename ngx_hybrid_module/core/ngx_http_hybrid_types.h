@@ -46,6 +46,7 @@
 
 typedef struct ngx_http_hybrid_ctx_s      ngx_http_hybrid_ctx_t;
 typedef struct ngx_http_hybrid_lease_s    ngx_http_hybrid_lease_t;
+typedef struct ngx_http_hybrid_idle_s     ngx_http_hybrid_idle_t;
 typedef struct ngx_http_hybrid_flush_s    ngx_http_hybrid_flush_t;
 typedef struct ngx_http_hybrid_revoke_s   ngx_http_hybrid_revoke_t;
 typedef struct ngx_http_hybrid_levers_s   ngx_http_hybrid_levers_t;
@@ -136,11 +137,6 @@ typedef struct {
     ngx_uint_t                     verbs;
     ngx_uint_t                     egress;
     ngx_uint_t                     ncredentials;
-
-    /* rate: one request per "interval" microseconds, "burst" at once */
-    uint64_t                       interval;
-    ngx_uint_t                     burst;
-    ngx_http_hybrid_loss_e         loss;
 
     ngx_http_hybrid_limit_t        limits[ngx_hybrid_meters];
     ngx_http_hybrid_limit_t        concurrency;

@@ -37,7 +37,8 @@ ngx_str_t  ngx_hybrid_passed_names[] = {
     ngx_string("quota"),
     ngx_string("wedged"),
     ngx_string("drained"),
-    ngx_string("disabled")
+    ngx_string("disabled"),
+    ngx_string("budget")
 };
 
 

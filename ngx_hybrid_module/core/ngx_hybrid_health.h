@@ -57,6 +57,7 @@ typedef enum {
     ngx_hybrid_passed_wedged,
     ngx_hybrid_passed_drained,
     ngx_hybrid_passed_disabled,
+    ngx_hybrid_passed_budget,
     ngx_hybrid_passed_n
 } ngx_hybrid_passed_e;
 

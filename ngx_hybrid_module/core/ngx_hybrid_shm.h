@@ -19,6 +19,8 @@
 #include "ngx_hybrid_histogram.h"
 #include "ngx_hybrid_source.h"
 #include "ngx_hybrid_pair.h"
+#include "ngx_hybrid_meter.h"
+#include "ngx_hybrid_cells.h"
 
 
 #define NGX_HYBRID_SHM_MIN     (512 * 1024)
@@ -51,6 +53,9 @@ typedef enum {
     ngx_hybrid_shadow_options,
     ngx_hybrid_shadow_rate_limited,
     ngx_hybrid_shadow_limits_unavailable,
+    ngx_hybrid_shadow_tokens_limited,
+    ngx_hybrid_shadow_budget_exceeded,
+    ngx_hybrid_shadow_concurrency_limited,
     ngx_hybrid_shadow_n
 } ngx_hybrid_shadow_e;
 
@@ -162,11 +167,22 @@ typedef struct {
 
 struct ngx_hybrid_shm_client_s {
     ngx_hybrid_shm_entry_t     entry;
-    uint64_t                   interval;  /* of the limit, usec */
-    ngx_uint_t                 burst;
-    ngx_atomic_t               tat;       /* GCRA of this gateway alone */
-    ngx_atomic_t               lease;     /* credits from Redis, see lease.c */
-    ngx_atomic_t               dry;       /* no credit before, msec */
+    ngx_hybrid_meter_t         meters[ngx_hybrid_meters];
+    ngx_hybrid_cells_t         cells;     /* requests at a time */
+
+    /* of these, what Redis has said: see limit/ngx_http_hybrid_slots.c */
+    ngx_atomic_t               slots;     /* and the call that got them */
+    ngx_atomic_t               slots_calls;
+    ngx_atomic_t               slots_asked;  /* msec, the last call */
+    ngx_atomic_t               slots_until;  /* msec, they are ours */
+    ngx_atomic_t               slots_dry; /* msec, there are no more before */
+    ngx_atomic_t               slots_left;   /* for others */
+    ngx_atomic_t               slots_peak;   /* used of late */
+    ngx_atomic_t               slots_reaped; /* sec, killed workers' */
+
+    ngx_atomic_t               output;    /* tokens of an answer, about */
+    ngx_atomic_t               warned;    /* budget: period + 1 */
+    ngx_atomic_t               reset;     /* in Redis, usec, as we know */
     ngx_atomic_t               refused;   /* Redis can't tell the limit */
     ngx_atomic_t               waits;     /* requests that waited for Redis */
     ngx_atomic_t               refills;

@@ -405,11 +405,23 @@ ngx_hybrid_shm_client_free(ngx_hybrid_shm_clients_t *clients,
 static ngx_uint_t
 ngx_hybrid_shm_client_hot(ngx_hybrid_shm_client_t *client)
 {
-    uint64_t  now;
+    uint64_t             now;
+    ngx_uint_t           i;
+    ngx_hybrid_meter_t  *meter;
 
     now = (uint64_t) ngx_current_msec * 1000;
 
-    return client->tat > now;
+    for (i = 0; i < ngx_hybrid_meters; i++) {
+        meter = &client->meters[i];
+
+        if ((meter->interval && meter->account > now)
+            || meter->credits || meter->owed)
+        {
+            return 1;
+        }
+    }
+
+    return ngx_hybrid_cells_busy(&client->cells) != 0;
 }
 
 

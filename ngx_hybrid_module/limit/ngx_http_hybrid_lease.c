@@ -3,10 +3,10 @@
  * Copyright (C) the ngx_hybrid_module authors
  *
  * Credits are subtracted in Redis before they are used here, so all gateways
- * together never admit more than the limit.  A batch is what the client may
- * use in a tenth of a second, at most half a burst, one credit at low rates;
- * the next batch is fetched when half of it is used.  What is not used in a
- * second is lost.
+ * together never admit more than the limit.  A batch is what the client has
+ * used in the last fifth of a second, one credit at low rates; the next batch
+ * is fetched when half of it is used.  What is not used in a second is given
+ * back.
  */
 
 
@@ -14,62 +14,33 @@
 #include "ngx_hybrid_gcra.h"
 
 
-#define NGX_HTTP_HYBRID_LEASE_SPAN      100000   /* of a batch, usec */
-#define NGX_HTTP_HYBRID_LEASE_TTL       1000     /* msec */
+#define NGX_HTTP_HYBRID_LEASE_SPAN      100000   /* of a batch, usec, at most */
+#define NGX_HTTP_HYBRID_LEASE_TICK      200      /* msec */
 #define NGX_HTTP_HYBRID_LEASE_PREFETCH  4        /* batches from this size */
 
-/* in one word, so that it changes at once: msec of expiry, credits */
-#define NGX_HTTP_HYBRID_LEASE_BITS      24
-#define NGX_HTTP_HYBRID_LEASE_MAX       ((1 << NGX_HTTP_HYBRID_LEASE_BITS) - 1)
+/* parts of a burst of tokens, and of a budget, that one gateway may have */
+#define NGX_HTTP_HYBRID_LEASE_TOKENS    20
+#define NGX_HTTP_HYBRID_LEASE_BUDGET    100
 
 
-static ngx_uint_t ngx_http_hybrid_lease_left(ngx_hybrid_shm_client_t *shared,
-    ngx_uint_t take);
-static void ngx_http_hybrid_lease_add(ngx_hybrid_shm_client_t *shared,
-    ngx_uint_t n);
-static ngx_int_t ngx_http_hybrid_lease_refill(ngx_http_hybrid_lease_t *lease);
+static uint64_t ngx_http_hybrid_lease_most(ngx_http_hybrid_limit_t *limit,
+    ngx_uint_t meter);
+static void ngx_http_hybrid_lease_ask(ngx_http_hybrid_lease_t *lease,
+    ngx_uint_t meter, ngx_uint_t fetch);
+static ngx_uint_t ngx_http_hybrid_lease_needs(ngx_http_hybrid_lease_t *lease,
+    ngx_uint_t meter, uint64_t *sum, uint64_t *first);
 static void ngx_http_hybrid_lease_reply(void *data, redisReply *reply);
 static void ngx_http_hybrid_lease_answer(ngx_http_hybrid_lease_t *lease,
     redisReply *reply);
+static void ngx_http_hybrid_lease_take_over(ngx_http_hybrid_lease_t *lease);
+static void ngx_http_hybrid_lease_meter(ngx_http_hybrid_lease_t *lease,
+    ngx_uint_t n);
+static void ngx_http_hybrid_lease_failed(ngx_http_hybrid_lease_t *lease);
 static void ngx_http_hybrid_lease_lost(ngx_http_hybrid_lease_t *lease);
-static void ngx_http_hybrid_lease_serve(ngx_http_hybrid_lease_t *lease,
-    uint64_t wait);
+static void ngx_http_hybrid_lease_serve(ngx_http_hybrid_lease_t *lease);
 static ngx_http_hybrid_ctx_t *ngx_http_hybrid_lease_next(
     ngx_http_hybrid_lease_t *lease);
 static void ngx_http_hybrid_lease_late(ngx_event_t *ev);
-
-
-/*
- * KEYS[1] the client's bucket, its theoretical arrival time
- * ARGV    interval and burst of the limit, credits wanted, and how far this
- *         gateway's own bucket is ahead, for a Redis that has lost its data;
- *         times in microseconds of Redis's clock
- *
- * Returns the credits granted and, when fewer than wanted, the time until
- * there is another.  A bucket that is too far ahead, after a step of Redis's
- * clock or of the limit, is cut for good.
- */
-
-static ngx_hybrid_redis_script_t  ngx_http_hybrid_lease_script = {
-    ngx_string(
-        "local t = redis.call('TIME')\n"
-        "local now = t[1] * 1000000 + t[2]\n"
-        "local step = tonumber(ARGV[1])\n"
-        "local span = step * tonumber(ARGV[2])\n"
-        "local want = tonumber(ARGV[3])\n"
-        "local tat = tonumber(redis.call('GET', KEYS[1]) or now + ARGV[4])\n"
-        "if tat < now then tat = now end\n"
-        "local far = tat > now + span\n"
-        "if far then tat = now + span end\n"
-        "local n = math.min(want, math.floor((now + span - tat) / step))\n"
-        "tat = tat + n * step\n"
-        "if n > 0 or far then\n"
-        "  redis.call('SET', KEYS[1], string.format('%.0f', tat),\n"
-        "             'PX', math.ceil((tat - now) / 1000) + 1000)\n"
-        "end\n"
-        "return {n, n < want and math.ceil(tat + step - now - span) or 0}\n"),
-    { 0 }
-};
 
 
 ngx_int_t
@@ -79,7 +50,13 @@ ngx_http_hybrid_lease_init_worker(ngx_http_hybrid_main_conf_t *hmcf,
     ngx_uint_t                  i;
     ngx_http_hybrid_client_t  **clients;
 
-    ngx_hybrid_redis_script_init(&ngx_http_hybrid_lease_script);
+    if (hmcf->redis) {
+        ngx_http_hybrid_script_init();
+
+        if (ngx_http_hybrid_idle_init_worker(hmcf, cycle) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
 
     clients = hmcf->clients.elts;
 
@@ -101,45 +78,49 @@ ngx_http_hybrid_lease_create(ngx_http_hybrid_main_conf_t *hmcf,
 {
     u_char                   *p;
     ngx_str_t                *prefix;
+    ngx_uint_t                i;
     ngx_http_hybrid_lease_t  *lease;
 
-    if (client->interval == 0) {
+    if (!ngx_http_hybrid_limited(client)) {
         return NGX_OK;
     }
-
-    prefix = &hmcf->redis_conf->prefix;
 
     lease = ngx_pcalloc(pool, sizeof(ngx_http_hybrid_lease_t));
     if (lease == NULL) {
         return NGX_ERROR;
     }
 
-    lease->key.len = prefix->len + client->name.len + sizeof("{}:rate") - 1;
-
-    p = ngx_pnalloc(pool, lease->key.len);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    lease->key.data = p;
-    ngx_sprintf(p, "%V{%V}:rate", prefix, &client->name);
-
     lease->conf = hmcf;
     lease->client = client;
+
+    for (i = 0; i < ngx_hybrid_meters; i++) {
+        lease->asks[i].span = ngx_hybrid_gcra_cost(client->limits[i].interval,
+                                                   client->limits[i].burst);
+        lease->asks[i].batch = 1;
+    }
 
     ngx_queue_init(&lease->waiters);
 
     lease->late.handler = ngx_http_hybrid_lease_late;
     lease->late.data = lease;
     lease->late.log = ngx_cycle->log;
-    lease->late.cancelable = 1;
 
-    lease->batch = NGX_HTTP_HYBRID_LEASE_SPAN / client->interval;
-    lease->batch = ngx_max(lease->batch, 1);
+    ngx_http_hybrid_delay_init(lease);
 
-    /* nor should one gateway have all of a burst */
+    if (hmcf->redis_conf) {
+        prefix = &hmcf->redis_conf->prefix;
 
-    lease->batch = ngx_min(lease->batch, (client->burst + 1) / 2);
+        lease->key.len = prefix->len + client->name.len
+                         + sizeof("{}:limits") - 1;
+
+        p = ngx_pnalloc(pool, lease->key.len);
+        if (p == NULL) {
+            return NGX_ERROR;
+        }
+
+        lease->key.data = p;
+        ngx_sprintf(p, "%V{%V}:limits", prefix, &client->name);
+    }
 
     client->lease = lease;
 
@@ -155,41 +136,8 @@ ngx_http_hybrid_lease_destroy(ngx_http_hybrid_lease_t *lease)
     if (lease->late.timer_set) {
         ngx_del_timer(&lease->late);
     }
-}
 
-
-ngx_uint_t
-ngx_http_hybrid_lease_take(ngx_http_hybrid_lease_t *lease, uint64_t *wait)
-{
-    ngx_uint_t                left;
-    ngx_hybrid_shm_client_t  *shared;
-
-    shared = lease->client->shared;
-
-    *wait = ngx_http_hybrid_limit_take(lease->client);
-
-    if (*wait) {
-        return 0;
-    }
-
-    left = ngx_http_hybrid_lease_left(shared, 1);
-
-    if (left == 0) {
-        ngx_hybrid_gcra_refund(&shared->tat, shared->interval);
-        return 0;
-    }
-
-    /* left counts the one just taken */
-
-    if (left <= lease->batch / 2
-        && lease->batch >= NGX_HTTP_HYBRID_LEASE_PREFETCH
-        && !lease->pending
-        && ngx_http_hybrid_lease_dry(lease) == 0)
-    {
-        (void) ngx_http_hybrid_lease_refill(lease);
-    }
-
-    return 1;
+    ngx_http_hybrid_delay_destroy(lease);
 }
 
 
@@ -203,7 +151,7 @@ ngx_http_hybrid_lease_holds(ngx_http_hybrid_lease_t *lease)
     }
 
     if (!lease->pending) {
-        (void) ngx_http_hybrid_lease_refill(lease);
+        (void) ngx_http_hybrid_lease_refill(lease, 1);
     }
 
     return 0;
@@ -211,62 +159,113 @@ ngx_http_hybrid_lease_holds(ngx_http_hybrid_lease_t *lease)
 
 
 ngx_msec_t
-ngx_http_hybrid_lease_dry(ngx_http_hybrid_lease_t *lease)
+ngx_http_hybrid_lease_dry(ngx_hybrid_meter_t *meter)
 {
     ngx_msec_int_t  left;
 
-    left = (ngx_msec_int_t) (lease->client->shared->dry - ngx_current_msec);
+    left = (ngx_msec_int_t) (meter->dry - ngx_current_msec);
 
     return left > 0 ? (ngx_msec_t) left : 0;
 }
 
 
-static ngx_uint_t
-ngx_http_hybrid_lease_left(ngx_hybrid_shm_client_t *shared, ngx_uint_t take)
+/* of a batch: exact at low rates, and no gateway has all of a burst */
+
+static uint64_t
+ngx_http_hybrid_lease_most(ngx_http_hybrid_limit_t *limit, ngx_uint_t meter)
 {
-    ngx_uint_t         left;
-    ngx_atomic_uint_t  old;
+    uint64_t  most;
 
-    for ( ;; ) {
-        old = shared->lease;
-        left = old & NGX_HTTP_HYBRID_LEASE_MAX;
+    switch (meter) {
 
-        if (left == 0
-            || (old >> NGX_HTTP_HYBRID_LEASE_BITS) <= ngx_current_msec)
-        {
-            return 0;
+    case ngx_hybrid_meter_rate:
+        most = NGX_HTTP_HYBRID_LEASE_SPAN * 1000ULL / limit->interval;
+        most = ngx_min(most, (limit->burst + 1) / 2);
+        break;
+
+    case ngx_hybrid_meter_tokens:
+        most = limit->burst / NGX_HTTP_HYBRID_LEASE_TOKENS;
+        break;
+
+    default: /* ngx_hybrid_meter_budget */
+        most = limit->quota / NGX_HTTP_HYBRID_LEASE_BUDGET;
+        break;
+    }
+
+    return ngx_max(most, 1);
+}
+
+
+void
+ngx_http_hybrid_lease_used(ngx_http_hybrid_lease_t *lease, ngx_uint_t meter,
+    uint64_t n)
+{
+    uint64_t                left;
+    ngx_uint_t              i;
+    ngx_hybrid_meter_t     *m;
+    ngx_http_hybrid_ask_t  *ask;
+
+    ask = &lease->asks[meter];
+    ask->used += n;
+
+    if (ngx_current_msec - lease->tick >= NGX_HTTP_HYBRID_LEASE_TICK) {
+
+        lease->tick = ngx_current_msec;
+
+        for (i = 0; i < ngx_hybrid_meters; i++) {
+
+            if (lease->client->limits[i].quota == 0) {
+                continue;
+            }
+
+            lease->asks[i].batch = ngx_min(ngx_max(lease->asks[i].used, 1),
+                     ngx_http_hybrid_lease_most(&lease->client->limits[i], i));
+            lease->asks[i].used = 0;
         }
 
-        if (ngx_atomic_cmp_set(&shared->lease, old, old - take)) {
-            return left;
-        }
+    } else if (ask->used > ask->batch) {
+        ask->batch = ngx_min(ask->used,
+             ngx_http_hybrid_lease_most(&lease->client->limits[meter], meter));
+    }
+
+    m = &lease->client->shared->meters[meter];
+    left = ngx_hybrid_meter_lease_left(m, ngx_current_msec);
+
+    if (ask->batch >= NGX_HTTP_HYBRID_LEASE_PREFETCH
+        && left < ask->batch / 2
+        && !lease->pending
+        && ngx_http_hybrid_lease_dry(m) == 0)
+    {
+        (void) ngx_http_hybrid_lease_refill(lease, 1);
     }
 }
 
 
-static void
-ngx_http_hybrid_lease_add(ngx_hybrid_shm_client_t *shared, ngx_uint_t n)
+/* some for the next ones here, the rest for all gateways */
+
+void
+ngx_http_hybrid_lease_back(ngx_http_hybrid_lease_t *lease, ngx_uint_t meter,
+    uint64_t n)
 {
-    ngx_uint_t         left;
-    ngx_atomic_uint_t  old, new;
+    uint64_t             most, left;
+    ngx_hybrid_meter_t  *m;
 
-    for ( ;; ) {
-        old = shared->lease;
-        left = old & NGX_HTTP_HYBRID_LEASE_MAX;
+    m = &lease->client->shared->meters[meter];
 
-        if ((old >> NGX_HTTP_HYBRID_LEASE_BITS) <= ngx_current_msec) {
-            left = 0;
-        }
+    most = ngx_http_hybrid_lease_most(&lease->client->limits[meter], meter);
+    left = ngx_hybrid_meter_lease_left(m, ngx_current_msec);
 
-        left = ngx_min(left + n, NGX_HTTP_HYBRID_LEASE_MAX);
+    most = most > left ? ngx_min(most - left, n) : 0;
 
-        new = (ngx_current_msec + NGX_HTTP_HYBRID_LEASE_TTL)
-              << NGX_HTTP_HYBRID_LEASE_BITS;
-
-        if (ngx_atomic_cmp_set(&shared->lease, old, new | left)) {
-            return;
-        }
+    if (most) {
+        ngx_hybrid_meter_lease_add(m, ngx_current_msec, most);
     }
+
+    if (n > most) {
+        ngx_hybrid_meter_owe(m, - (int64_t) (n - most));
+    }
+
+    ngx_http_hybrid_idle_watch(lease);
 }
 
 
@@ -278,8 +277,9 @@ ngx_http_hybrid_lease_wait(ngx_http_hybrid_lease_t *lease,
     lease->nwaiters++;
     ctx->lease = lease;
     ctx->queued = ngx_current_msec;
+    ctx->waiting = 1;
 
-    if (!lease->pending && ngx_http_hybrid_lease_refill(lease) != NGX_OK) {
+    if (!lease->pending && ngx_http_hybrid_lease_refill(lease, 1) != NGX_OK) {
         ngx_http_hybrid_limit_detach(ctx);
         return NGX_DECLINED;
     }
@@ -288,56 +288,133 @@ ngx_http_hybrid_lease_wait(ngx_http_hybrid_lease_t *lease,
         ngx_add_timer(&lease->late, lease->conf->redis_conf->timeout);
     }
 
-    (void) ngx_atomic_fetch_add(&lease->client->shared->waits, 1);
+    if (!ctx->asked_limits) {
+        ctx->asked_limits = 1;
+        (void) ngx_atomic_fetch_add(&lease->client->shared->waits, 1);
+    }
 
     return NGX_AGAIN;
 }
 
 
-static ngx_int_t
-ngx_http_hybrid_lease_refill(ngx_http_hybrid_lease_t *lease)
+ngx_int_t
+ngx_http_hybrid_lease_refill(ngx_http_hybrid_lease_t *lease, ngx_uint_t fetch)
 {
-    u_char                    buf[4][NGX_INT64_LEN];
-    uint64_t                  now, tat;
-    ngx_str_t                 argv[5];
-    ngx_uint_t                i;
+    ngx_uint_t                 i;
+    ngx_queue_t               *q;
+    ngx_http_hybrid_ctx_t     *ctx;
     ngx_http_hybrid_client_t  *client;
+
+    if (!ngx_hybrid_redis_available_key(lease->conf->redis, &lease->key)) {
+        return NGX_DECLINED;
+    }
 
     client = lease->client;
 
-    now = (uint64_t) ngx_current_msec * 1000;
-    tat = client->shared->tat;
-
-    /* more than the waiting ones: others will have come by the answer */
-
-    lease->want = ngx_max(lease->nwaiters, lease->batch);
-
-    argv[0] = lease->key;
-
-    for (i = 0; i < 4; i++) {
-        argv[i + 1].data = buf[i];
+    for (i = 0; i < ngx_hybrid_meters; i++) {
+        if (client->limits[i].quota) {
+            ngx_http_hybrid_lease_ask(lease, i, fetch);
+        }
     }
 
-    argv[1].len = ngx_sprintf(buf[0], "%uL", client->interval) - buf[0];
-    argv[2].len = ngx_sprintf(buf[1], "%ui", client->burst) - buf[1];
-    argv[3].len = ngx_sprintf(buf[2], "%ui", lease->want) - buf[2];
-    argv[4].len = ngx_sprintf(buf[3], "%uL", tat > now ? tat - now : 0)
-                  - buf[3];
+    if (client->concurrency.quota) {
+        i = 0;
 
-    if (ngx_hybrid_redis_eval(lease->conf->redis,
-                              &ngx_http_hybrid_lease_script, 5, argv,
-                              ngx_http_hybrid_lease_reply, lease)
+        for (q = ngx_queue_head(&lease->waiters);
+             q != ngx_queue_sentinel(&lease->waiters);
+             q = ngx_queue_next(q))
+        {
+            ctx = ngx_queue_data(q, ngx_http_hybrid_ctx_t, waiter);
+            i += ctx->reserve.slot_need;
+        }
+
+        ngx_http_hybrid_slots_ask(lease, i, !fetch);
+    }
+
+    if (ngx_http_hybrid_script_send(lease, ngx_http_hybrid_lease_reply)
         != NGX_OK)
     {
+        ngx_http_hybrid_lease_failed(lease);
         return NGX_DECLINED;
     }
 
     lease->pending = 1;
     ngx_http_hybrid_client_hold(client);
+    ngx_http_hybrid_idle_watch(lease);
 
     (void) ngx_atomic_fetch_add(&client->shared->refills, 1);
 
     return NGX_OK;
+}
+
+
+static void
+ngx_http_hybrid_lease_ask(ngx_http_hybrid_lease_t *lease, ngx_uint_t meter,
+    ngx_uint_t fetch)
+{
+    uint64_t                sum, first, left;
+    ngx_hybrid_meter_t     *m;
+    ngx_http_hybrid_ask_t  *ask;
+
+    ask = &lease->asks[meter];
+    m = &lease->client->shared->meters[meter];
+
+    ask->charge = ngx_hybrid_meter_owed(m)
+                  - (int64_t) ngx_hybrid_meter_lease_idle(m,
+                                                          ngx_current_msec);
+    ask->want = 0;
+    ask->least = 1;
+
+    if (!fetch) {
+        return;
+    }
+
+    left = ngx_hybrid_meter_lease_left(m, ngx_current_msec);
+
+    if (ngx_http_hybrid_lease_needs(lease, meter, &sum, &first)) {
+
+        /* the rest of a batch: others will have come by the answer */
+
+        ask->want = ngx_max(sum, ask->batch);
+        ask->want -= ngx_min(ask->want - 1, left);
+        ask->least = first > left ? first - left : 1;
+
+    } else if (ask->batch >= NGX_HTTP_HYBRID_LEASE_PREFETCH
+               && left < ask->batch / 2)
+    {
+        ask->want = ask->batch;
+    }
+
+    ask->want = ngx_min(ask->want, lease->client->limits[meter].burst);
+}
+
+
+/* what the waiting ones need, and the first of them */
+
+static ngx_uint_t
+ngx_http_hybrid_lease_needs(ngx_http_hybrid_lease_t *lease, ngx_uint_t meter,
+    uint64_t *sum, uint64_t *first)
+{
+    ngx_queue_t            *q;
+    ngx_http_hybrid_ctx_t  *ctx;
+
+    *sum = 0;
+    *first = 0;
+
+    for (q = ngx_queue_head(&lease->waiters);
+         q != ngx_queue_sentinel(&lease->waiters);
+         q = ngx_queue_next(q))
+    {
+        ctx = ngx_queue_data(q, ngx_http_hybrid_ctx_t, waiter);
+
+        if (*first == 0) {
+            *first = ctx->reserve.need[meter];
+        }
+
+        *sum += ctx->reserve.need[meter];
+    }
+
+    return *sum != 0;
 }
 
 
@@ -364,16 +441,8 @@ static void
 ngx_http_hybrid_lease_answer(ngx_http_hybrid_lease_t *lease,
     redisReply *reply)
 {
-    uint64_t  n, wait;
+    if (ngx_http_hybrid_script_answer(lease, reply) != NGX_OK) {
 
-    if (reply == NULL
-        || reply->type != REDIS_REPLY_ARRAY
-        || reply->elements != 2
-        || reply->element[0]->type != REDIS_REPLY_INTEGER
-        || reply->element[1]->type != REDIS_REPLY_INTEGER
-        || reply->element[0]->integer < 0
-        || reply->element[0]->integer > (long long) lease->want)
-    {
         if (reply && !lease->refused) {
             lease->refused = 1;
             ngx_log_error(NGX_LOG_ERR, lease->late.log, 0,
@@ -387,32 +456,109 @@ ngx_http_hybrid_lease_answer(ngx_http_hybrid_lease_t *lease,
             lease->client->shared->refused = 1;
         }
 
+        ngx_http_hybrid_lease_failed(lease);
         ngx_http_hybrid_lease_lost(lease);
         return;
     }
 
     lease->refused = 0;
     lease->client->shared->refused = 0;
-    n = reply->element[0]->integer;
 
-    if (n) {
-        ngx_http_hybrid_lease_add(lease->client->shared, n);
-    }
+    ngx_http_hybrid_lease_take_over(lease);
+    ngx_http_hybrid_lease_serve(lease);
+}
 
-    wait = 0;
 
-    if (n < lease->want) {
-        wait = ngx_max(reply->element[1]->integer, 1000);
+static void
+ngx_http_hybrid_lease_take_over(ngx_http_hybrid_lease_t *lease)
+{
+    ngx_uint_t                 i;
+    ngx_hybrid_shm_client_t   *shared;
+    ngx_http_hybrid_client_t  *client;
 
-        /* a limit that was replaced meanwhile says nothing of the new one */
+    client = lease->client;
+    shared = client->shared;
 
-        if (lease->client->interval == lease->client->shared->interval) {
-            lease->client->shared->dry = ngx_current_msec
-                                         + (wait + 999) / 1000;
+    if (lease->reset > shared->reset) {
+
+        /* an operator's: what was counted here before is void, too */
+
+        shared->reset = lease->reset;
+
+        for (i = 0; i < ngx_hybrid_meters; i++) {
+            shared->meters[i].account = 0;
+            shared->meters[i].dry = ngx_current_msec;
         }
     }
 
-    ngx_http_hybrid_lease_serve(lease, wait);
+    for (i = 0; i < ngx_hybrid_meters; i++) {
+        if (client->limits[i].quota) {
+            ngx_http_hybrid_lease_meter(lease, i);
+        }
+    }
+
+    if (client->concurrency.quota) {
+        ngx_http_hybrid_slots_answer(lease);
+    }
+}
+
+
+static void
+ngx_http_hybrid_lease_meter(ngx_http_hybrid_lease_t *lease, ngx_uint_t n)
+{
+    ngx_hybrid_meter_t       *meter;
+    ngx_http_hybrid_ask_t    *ask;
+    ngx_http_hybrid_limit_t  *limit;
+
+    ask = &lease->asks[n];
+    meter = &lease->client->shared->meters[n];
+    limit = &lease->client->limits[n];
+
+    ask->charge = 0;
+
+    if (ask->granted) {
+        ngx_hybrid_meter_lease_add(meter, ngx_current_msec, ask->granted);
+    }
+
+    /* a limit that was replaced meanwhile says nothing of the new one */
+
+    if (limit->interval != meter->interval
+        || (limit->interval ? ask->span : limit->quota) != meter->span)
+    {
+        return;
+    }
+
+    if (limit->interval == 0) {
+        ngx_hybrid_meter_period(meter, ask->period);
+        ngx_http_hybrid_budget_told(lease->client, ask->left);
+    }
+
+    meter->left = ask->left;
+    meter->told = ngx_current_msec ? ngx_current_msec : 1;
+
+    if (ask->granted < ask->want) {
+        meter->dry = ngx_current_msec
+                     + (ngx_max(ask->wait, 1000) + 999) / 1000;
+    }
+}
+
+
+/* what was used has to be told once more; what was given back is lost */
+
+static void
+ngx_http_hybrid_lease_failed(ngx_http_hybrid_lease_t *lease)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < ngx_hybrid_meters; i++) {
+
+        if (lease->asks[i].charge > 0) {
+            ngx_hybrid_meter_owe(&lease->client->shared->meters[i],
+                                 lease->asks[i].charge);
+        }
+
+        lease->asks[i].charge = 0;
+    }
 }
 
 
@@ -428,51 +574,42 @@ ngx_http_hybrid_lease_lost(ngx_http_hybrid_lease_t *lease)
 }
 
 
-/* wait: usec until Redis has another credit, 0 when it may have one now */
-
 static void
-ngx_http_hybrid_lease_serve(ngx_http_hybrid_lease_t *lease, uint64_t wait)
+ngx_http_hybrid_lease_serve(ngx_http_hybrid_lease_t *lease)
 {
-    uint64_t                own;
+    ngx_int_t               rc;
+    ngx_queue_t            *q;
+    ngx_http_hybrid_hit_t   hit;
     ngx_http_hybrid_ctx_t  *ctx;
 
     while (lease->nwaiters) {
 
-        if (!ngx_http_hybrid_lease_take(lease, &own)) {
+        q = ngx_queue_head(&lease->waiters);
+        ctx = ngx_queue_data(q, ngx_http_hybrid_ctx_t, waiter);
 
-            if (own == 0) {
-                break;
+        rc = ngx_http_hybrid_limit_try(ctx, &hit);
+
+        if (rc == NGX_AGAIN) {
+
+            /* came while we asked: asked for again, but in their own time */
+
+            if (lease->pending
+                || ngx_http_hybrid_lease_refill(lease, 1) == NGX_OK)
+            {
+                return;
             }
 
-            ctx = ngx_http_hybrid_lease_next(lease);
-            ngx_http_hybrid_limit_settle(ctx,
-                                    ngx_http_hybrid_limit_refuse(ctx, own));
-            continue;
+            ngx_http_hybrid_lease_lost(lease);
+            return;
         }
 
         ctx = ngx_http_hybrid_lease_next(lease);
-        ngx_http_hybrid_limit_settle(ctx, NGX_OK);
-    }
 
-    if (lease->nwaiters == 0) {
-        return;
-    }
-
-    if (wait) {
-
-        while (lease->nwaiters) {
-            ctx = ngx_http_hybrid_lease_next(lease);
-            ngx_http_hybrid_limit_settle(ctx,
-                                   ngx_http_hybrid_limit_refuse(ctx, wait));
+        if (rc == NGX_BUSY) {
+            rc = ngx_http_hybrid_limit_busy(ctx, &hit);
         }
 
-        return;
-    }
-
-    /* came while we asked: asked for again, but within their own time */
-
-    if (!lease->pending && ngx_http_hybrid_lease_refill(lease) != NGX_OK) {
-        ngx_http_hybrid_lease_lost(lease);
+        ngx_http_hybrid_limit_settle(ctx, rc);
     }
 }
 
@@ -485,7 +622,7 @@ ngx_http_hybrid_lease_next(ngx_http_hybrid_lease_t *lease)
     ctx = ngx_queue_data(ngx_queue_head(&lease->waiters),
                          ngx_http_hybrid_ctx_t, waiter);
 
-    ngx_http_hybrid_limit_detach(ctx);
+    ngx_http_hybrid_limit_leave(ctx);
 
     return ctx;
 }

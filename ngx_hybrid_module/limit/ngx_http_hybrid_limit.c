@@ -2,16 +2,79 @@
 /*
  * Copyright (C) the ngx_hybrid_module authors
  *
- * The decision: may this request pass now, must it wait for Redis, or not.
+ * The decision: may this request pass now, must it wait for Redis or for its
+ * limit, or not.
  */
 
 
 #include "ngx_http_hybrid_lease.h"
-#include "ngx_hybrid_gcra.h"
+#include "ngx_http_hybrid_choice.h"
 
 
-static void ngx_http_hybrid_limit_charge(ngx_http_hybrid_ctx_t *ctx);
-static uint64_t ngx_http_hybrid_limit_now(void);
+/* tokens of an answer whose client does not bound it, until we know better */
+#define NGX_HTTP_HYBRID_LIMIT_OUTPUT  256
+
+/* seconds, when it is not known how long a request at a time takes */
+#define NGX_HTTP_HYBRID_LIMIT_RETRY   1
+
+
+typedef struct {
+    ngx_str_t                  reason;
+    ngx_str_t                  message;
+    ngx_hybrid_shadow_e        shadow;
+} ngx_http_hybrid_limit_reason_t;
+
+
+static ngx_int_t ngx_http_hybrid_limit_start(ngx_http_hybrid_ctx_t *ctx);
+static ngx_int_t ngx_http_hybrid_limit_take(ngx_http_hybrid_ctx_t *ctx,
+    ngx_uint_t meter, ngx_http_hybrid_hit_t *hit);
+static void ngx_http_hybrid_limit_back(ngx_http_hybrid_ctx_t *ctx,
+    ngx_uint_t taken, ngx_uint_t leased);
+static void ngx_http_hybrid_limit_done(ngx_http_hybrid_ctx_t *ctx,
+    ngx_uint_t leased);
+static ngx_http_hybrid_loss_e ngx_http_hybrid_limit_loss(
+    ngx_http_hybrid_ctx_t *ctx);
+static ngx_uint_t ngx_http_hybrid_limit_own(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_hit_t *hit);
+static void ngx_http_hybrid_limit_force(ngx_http_hybrid_ctx_t *ctx);
+
+
+static ngx_http_hybrid_limit_reason_t  ngx_http_hybrid_limit_reasons[] = {
+    { ngx_string("rate_limited"),
+      ngx_string("too many requests, try again later"),
+      ngx_hybrid_shadow_rate_limited },
+
+    { ngx_string("tokens_limited"),
+      ngx_string("too many tokens, try again later"),
+      ngx_hybrid_shadow_tokens_limited },
+
+    { ngx_string("budget_exceeded"),
+      ngx_string("the budget is spent"),
+      ngx_hybrid_shadow_budget_exceeded },
+
+    { ngx_string("concurrency_limited"),
+      ngx_string("too many requests at a time, try again later"),
+      ngx_hybrid_shadow_concurrency_limited }
+};
+
+#define ngx_http_hybrid_limit_reason(hit)                                     \
+    (&ngx_http_hybrid_limit_reasons[(hit)->slot ? ngx_hybrid_meters           \
+                                                : (hit)->meter])
+
+
+ngx_uint_t
+ngx_http_hybrid_limited(ngx_http_hybrid_client_t *client)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < ngx_hybrid_meters; i++) {
+        if (client->limits[i].quota) {
+            return 1;
+        }
+    }
+
+    return client->concurrency.quota != 0;
+}
 
 
 /* a raised limit holds at once: debts of the old one are cut to its burst */
@@ -19,21 +82,16 @@ static uint64_t ngx_http_hybrid_limit_now(void);
 void
 ngx_http_hybrid_limit_adopt(ngx_http_hybrid_client_t *client)
 {
-    ngx_hybrid_shm_client_t  *shared;
+    ngx_uint_t                i;
+    ngx_http_hybrid_limit_t  *limit;
 
-    shared = client->shared;
+    for (i = 0; i < ngx_hybrid_meters; i++) {
+        limit = &client->limits[i];
 
-    if (shared->interval == client->interval && shared->burst == client->burst)
-    {
-        return;
+        ngx_hybrid_meter_limit(&client->shared->meters[i],
+                               ngx_http_hybrid_limit_now(), limit->interval,
+                               limit->interval ? limit->burst : limit->quota);
     }
-
-    shared->interval = client->interval;
-    shared->burst = client->burst;
-    shared->dry = ngx_current_msec;
-
-    ngx_hybrid_gcra_limit(&shared->tat, ngx_http_hybrid_limit_now(),
-                          client->interval, client->burst);
 }
 
 
@@ -41,115 +99,294 @@ ngx_int_t
 ngx_http_hybrid_limit_reserve(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx)
 {
-    uint64_t                   wait;
-    ngx_msec_t                 dry;
     ngx_http_hybrid_client_t  *client;
-    ngx_http_hybrid_lease_t   *lease;
 
     client = ctx->client;
 
-    if (client->interval == 0) {
+    if (client->lease == NULL) {
         return NGX_OK;
     }
 
-    if (ctx->conf->redis == NULL) {
-        return ngx_http_hybrid_limit_local(ctx);
-    }
+    ctx->reserve.need[ngx_hybrid_meter_rate] =
+                              client->limits[ngx_hybrid_meter_rate].quota != 0;
+    ctx->reserve.slot_need = client->concurrency.quota != 0;
 
-    lease = client->lease;
-
-    if (!ngx_hybrid_redis_available_key(ctx->conf->redis, &lease->key)) {
-        return ngx_http_hybrid_limit_lost(ctx);
-    }
-
-    if (ngx_http_hybrid_lease_take(lease, &wait)) {
-        return NGX_OK;
-    }
-
-    if (wait) {
-
-        /* a Redis that has yet to answer might as well be away */
-
-        return ngx_http_hybrid_lease_holds(lease)
-               ? ngx_http_hybrid_limit_refuse(ctx, wait)
-               : ngx_http_hybrid_limit_lost(ctx);
-    }
-
-    dry = ngx_http_hybrid_lease_dry(lease);
-
-    if (dry) {
-        return ngx_http_hybrid_limit_refuse(ctx, (uint64_t) dry * 1000);
-    }
-
-    if (ngx_http_hybrid_lease_wait(lease, ctx) == NGX_DECLINED) {
-        return ngx_http_hybrid_limit_lost(ctx);
-    }
-
-    ctx->waiting = 1;
-
-    return NGX_AGAIN;
-}
-
-
-/*
- * The gateway's own bucket.  With Redis a request passes both: credits that
- * were fetched ahead don't come on top of a burst, and when Redis goes away
- * this bucket is as full as its own.
- */
-
-uint64_t
-ngx_http_hybrid_limit_take(ngx_http_hybrid_client_t *client)
-{
-    ngx_hybrid_shm_client_t  *shared;
-
-    shared = client->shared;
-
-    /* not the client's own: another worker may know a newer limit already */
-
-    if (shared->interval == 0) {
-        return 0;
-    }
-
-    return ngx_hybrid_gcra_take(&shared->tat, ngx_http_hybrid_limit_now(),
-                                shared->interval, shared->burst);
+    return ngx_http_hybrid_limit_start(ctx);
 }
 
 
 ngx_int_t
-ngx_http_hybrid_limit_local(ngx_http_hybrid_ctx_t *ctx)
+ngx_http_hybrid_limit_tokens(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
 {
-    uint64_t  wait;
+    uint64_t                      input, output, need;
+    ngx_http_hybrid_limit_t      *limits;
+    ngx_http_hybrid_client_t     *client;
 
-    wait = ngx_http_hybrid_limit_take(ctx->client);
+    client = ctx->client;
+    limits = client->limits;
 
-    if (wait) {
-        return ngx_http_hybrid_limit_refuse(ctx, wait);
+    if (client->lease == NULL
+        || ctx->endpoint->verb != NGX_HTTP_HYBRID_VERB_INFERENCE
+        || ctx->ncandidates == 0
+        || (limits[ngx_hybrid_meter_tokens].quota == 0
+            && limits[ngx_hybrid_meter_budget].quota == 0))
+    {
+        return NGX_OK;
     }
 
+    ngx_http_hybrid_usage_estimate(ctx, &input, &output);
+
+    if (output == 0 && !ngx_http_hybrid_route_embeds(ctx)) {
+        output = client->shared->output;
+
+        if (output == 0) {
+            output = NGX_HTTP_HYBRID_LIMIT_OUTPUT;
+        }
+    }
+
+    ctx->reserve.input = input;
+    ctx->reserve.output = output;
+
+    /* a request that is larger than a burst needs the whole of one */
+
+    if (limits[ngx_hybrid_meter_tokens].quota) {
+        need = ngx_min(input + output, limits[ngx_hybrid_meter_tokens].burst);
+        ctx->reserve.need[ngx_hybrid_meter_tokens] = ngx_max(need, 1);
+    }
+
+    if (limits[ngx_hybrid_meter_budget].quota) {
+        ngx_http_hybrid_budget_need(ctx);
+    }
+
+    return ngx_http_hybrid_limit_start(ctx);
+}
+
+
+static ngx_int_t
+ngx_http_hybrid_limit_start(ngx_http_hybrid_ctx_t *ctx)
+{
+    ngx_int_t                 rc;
+    ngx_http_hybrid_hit_t     hit;
+    ngx_http_hybrid_lease_t  *lease;
+
+    lease = ctx->client->lease;
+
+    if (ctx->conf->redis
+        && !ngx_hybrid_redis_available_key(ctx->conf->redis, &lease->key))
+    {
+        return ngx_http_hybrid_limit_lost(ctx);
+    }
+
+    /* those that wait already came before */
+
+    if (lease->ndelayed && ngx_http_hybrid_delay(ctx, NULL) == NGX_AGAIN) {
+        return NGX_AGAIN;
+    }
+
+    rc = ngx_http_hybrid_limit_try(ctx, &hit);
+
+    if (rc == NGX_AGAIN) {
+        rc = ngx_http_hybrid_lease_wait(lease, ctx);
+
+        return rc == NGX_DECLINED ? ngx_http_hybrid_limit_lost(ctx) : rc;
+    }
+
+    if (rc != NGX_BUSY) {
+        return rc;
+    }
+
+    /* a Redis that has yet to answer might as well be away */
+
+    if (ctx->conf->redis && !ngx_http_hybrid_lease_holds(lease)) {
+        return ngx_http_hybrid_limit_lost(ctx);
+    }
+
+    return ngx_http_hybrid_limit_busy(ctx, &hit);
+}
+
+
+ngx_int_t
+ngx_http_hybrid_limit_try(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_hit_t *hit)
+{
+    ngx_int_t                   rc;
+    ngx_uint_t                  i, taken, leased;
+    ngx_http_hybrid_reserve_t  *reserve;
+
+    reserve = &ctx->reserve;
+    taken = 0;
+    leased = 0;
+
+    if (reserve->slot_need) {
+        rc = ngx_http_hybrid_slots_take(ctx, hit);
+
+        if (rc != NGX_OK) {
+            return rc;
+        }
+    }
+
+    for (i = 0; i < ngx_hybrid_meters; i++) {
+
+        if (reserve->need[i] == 0) {
+            continue;
+        }
+
+        rc = ngx_http_hybrid_limit_take(ctx, i, hit);
+
+        if (rc == NGX_DONE) {
+            reserve->need[i] = 0;
+            continue;
+        }
+
+        if (rc != NGX_OK) {
+            ngx_http_hybrid_limit_back(ctx, taken, leased);
+            return rc;
+        }
+
+        taken |= 1 << i;
+        leased |= (ctx->conf->redis != NULL) << i;
+    }
+
+    ngx_http_hybrid_limit_done(ctx, leased);
+
     return NGX_OK;
+}
+
+
+/*
+ * With Redis a request passes the gateway's own account, too: credits that
+ * were fetched ahead don't come on top of a burst, and when Redis goes away
+ * the account is as full as Redis's.
+ */
+
+static ngx_int_t
+ngx_http_hybrid_limit_take(ngx_http_hybrid_ctx_t *ctx, ngx_uint_t meter,
+    ngx_http_hybrid_hit_t *hit)
+{
+    uint64_t                   now, need;
+    ngx_hybrid_meter_t        *m;
+    ngx_http_hybrid_client_t  *client;
+
+    client = ctx->client;
+    m = &client->shared->meters[meter];
+    need = ctx->reserve.need[meter];
+
+    hit->slot = 0;
+    hit->meter = meter;
+    hit->wait = 0;
+
+    if (m->span == 0) {
+
+        /* another worker knows already that there is no such limit */
+
+        return NGX_DONE;
+    }
+
+    now = ngx_http_hybrid_limit_now();
+
+    if (ctx->conf->redis && m->interval == 0) {
+        ngx_hybrid_meter_charge(m, now, need);
+
+    } else {
+
+        if (m->interval == 0) {
+            ngx_http_hybrid_budget_now(client);
+        }
+
+        hit->wait = ngx_hybrid_meter_take(m, now, need);
+
+        if (hit->wait) {
+            return NGX_BUSY;
+        }
+    }
+
+    if (ctx->conf->redis == NULL
+        || ngx_hybrid_meter_lease_take(m, ngx_current_msec, need))
+    {
+        return NGX_OK;
+    }
+
+    ngx_hybrid_meter_refund(m, need);
+
+    hit->wait = (uint64_t) ngx_http_hybrid_lease_dry(m) * 1000;
+
+    return hit->wait ? NGX_BUSY : NGX_AGAIN;
+}
+
+
+/* not all of it was there */
+
+static void
+ngx_http_hybrid_limit_back(ngx_http_hybrid_ctx_t *ctx, ngx_uint_t taken,
+    ngx_uint_t leased)
+{
+    ngx_uint_t           i;
+    ngx_hybrid_meter_t  *meter;
+
+    for (i = 0; i < ngx_hybrid_meters; i++) {
+        meter = &ctx->client->shared->meters[i];
+
+        if (taken & (1 << i)) {
+            ngx_hybrid_meter_refund(meter, ctx->reserve.need[i]);
+        }
+
+        if (leased & (1 << i)) {
+            ngx_hybrid_meter_lease_add(meter, ngx_current_msec,
+                                       ctx->reserve.need[i]);
+        }
+    }
+
+    if (ctx->reserve.slot_need) {
+        ngx_http_hybrid_slots_give(ctx);
+    }
+}
+
+
+static void
+ngx_http_hybrid_limit_done(ngx_http_hybrid_ctx_t *ctx, ngx_uint_t leased)
+{
+    uint64_t                    n;
+    ngx_uint_t                  i;
+    ngx_http_hybrid_reserve_t  *reserve;
+
+    reserve = &ctx->reserve;
+
+    for (i = 0; i < ngx_hybrid_meters; i++) {
+        n = reserve->need[i];
+
+        if (n == 0) {
+            continue;
+        }
+
+        reserve->need[i] = 0;
+        reserve->held[i] += n;
+
+        if (leased & (1 << i)) {
+            reserve->leased |= 1 << i;
+            ngx_http_hybrid_lease_used(ctx->client->lease, i, n);
+        }
+    }
+
+    reserve->slot_need = 0;
 }
 
 
 ngx_int_t
 ngx_http_hybrid_limit_lost(ngx_http_hybrid_ctx_t *ctx)
 {
-    ngx_int_t  rc;
+    ngx_int_t              rc;
+    ngx_http_hybrid_hit_t  hit;
 
     ctx->degraded = 1;
-    ctx->loss = ctx->client->loss;
+    ctx->loss = ngx_http_hybrid_limit_loss(ctx);
 
     (void) ngx_atomic_fetch_add(&ctx->client->shared->local, 1);
 
-    switch (ctx->loss) {
+    if (ctx->loss == ngx_http_hybrid_loss_closed) {
 
-    case ngx_http_hybrid_loss_open:
-        ngx_http_hybrid_limit_charge(ctx);
-        return NGX_OK;
-
-    case ngx_http_hybrid_loss_closed:
         if (ngx_http_hybrid_shadow(ctx, ngx_hybrid_shadow_limits_unavailable))
         {
-            ngx_http_hybrid_limit_charge(ctx);
+            ngx_http_hybrid_limit_force(ctx);
             return NGX_OK;
         }
 
@@ -158,37 +395,204 @@ ngx_http_hybrid_limit_lost(ngx_http_hybrid_ctx_t *ctx)
                                     "limits can't be checked at the moment");
         ctx->retry_after = 1;
         return rc;
-
-    default: /* ngx_http_hybrid_loss_local */
-        return ngx_http_hybrid_limit_local(ctx);
     }
+
+    if (ngx_http_hybrid_limit_own(ctx, &hit)) {
+        return NGX_OK;
+    }
+
+    return ngx_http_hybrid_limit_busy(ctx, &hit);
+}
+
+
+/* the strictest of those that are asked for; "local" is between the others */
+
+static ngx_http_hybrid_loss_e
+ngx_http_hybrid_limit_loss(ngx_http_hybrid_ctx_t *ctx)
+{
+    ngx_uint_t               i, local;
+    ngx_http_hybrid_loss_e   loss;
+
+    local = 0;
+
+    for (i = 0; i <= ngx_hybrid_meters; i++) {
+
+        if (i == ngx_hybrid_meters) {
+
+            if (!ctx->reserve.slot_need) {
+                break;
+            }
+
+            loss = ctx->client->concurrency.loss;
+
+        } else {
+
+            if (ctx->reserve.need[i] == 0) {
+                continue;
+            }
+
+            loss = ctx->client->limits[i].loss;
+        }
+
+        if (loss == ngx_http_hybrid_loss_closed) {
+            return loss;
+        }
+
+        local |= (loss == ngx_http_hybrid_loss_local);
+    }
+
+    return local ? ngx_http_hybrid_loss_local : ngx_http_hybrid_loss_open;
+}
+
+
+/* by the own accounts; 1: taken */
+
+static ngx_uint_t
+ngx_http_hybrid_limit_own(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_hit_t *hit)
+{
+    uint64_t                   now;
+    ngx_uint_t                 i, taken;
+    ngx_hybrid_meter_t        *meter;
+    ngx_http_hybrid_client_t  *client;
+
+    client = ctx->client;
+    now = ngx_http_hybrid_limit_now();
+    taken = 0;
+
+    if (ctx->reserve.slot_need
+        && ngx_http_hybrid_slots_local(ctx,
+                         client->concurrency.loss == ngx_http_hybrid_loss_open
+                         ? NGX_MAX_INT_T_VALUE : client->concurrency.quota)
+           != NGX_OK)
+    {
+        hit->slot = 1;
+        hit->wait = 0;
+        return 0;
+    }
+
+    for (i = 0; i < ngx_hybrid_meters; i++) {
+
+        if (ctx->reserve.need[i] == 0) {
+            continue;
+        }
+
+        meter = &client->shared->meters[i];
+
+        if (i == ngx_hybrid_meter_budget) {
+            ngx_http_hybrid_budget_now(client);
+        }
+
+        if (client->limits[i].loss == ngx_http_hybrid_loss_open) {
+            ngx_hybrid_meter_charge(meter, now, ctx->reserve.need[i]);
+
+        } else {
+            hit->wait = ngx_hybrid_meter_take(meter, now,
+                                              ctx->reserve.need[i]);
+
+            if (hit->wait) {
+                hit->slot = 0;
+                hit->meter = i;
+                ngx_http_hybrid_limit_back(ctx, taken, 0);
+                return 0;
+            }
+        }
+
+        taken |= 1 << i;
+    }
+
+    ngx_http_hybrid_limit_done(ctx, 0);
+
+    return 1;
 }
 
 
 ngx_int_t
-ngx_http_hybrid_limit_refuse(ngx_http_hybrid_ctx_t *ctx, uint64_t wait)
+ngx_http_hybrid_limit_busy(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_hit_t *hit)
 {
-    /* let through it takes a credit like all others */
+    if (!hit->slot && hit->meter == ngx_hybrid_meter_budget) {
 
-    if (ngx_http_hybrid_shadow(ctx, ngx_hybrid_shadow_rate_limited)) {
-        ngx_http_hybrid_limit_charge(ctx);
+        if (!ngx_http_hybrid_shadow(ctx, ngx_hybrid_shadow_budget_exceeded)) {
+            return ngx_http_hybrid_budget_spent(ctx);
+        }
+
+        ngx_http_hybrid_limit_force(ctx);
         return NGX_OK;
     }
 
-    ctx->retry_after = (ngx_uint_t) ((wait + 999999) / 1000000);
+    /* let through it takes its credits like all others */
 
-    return ngx_http_hybrid_refuse(ctx, NGX_HTTP_TOO_MANY_REQUESTS,
-                                  "rate_limited",
-                                  "too many requests, try again later");
+    if (ngx_http_hybrid_shadow(ctx,
+                               ngx_http_hybrid_limit_reason(hit)->shadow))
+    {
+        ngx_http_hybrid_limit_force(ctx);
+        return NGX_OK;
+    }
+
+    if (ngx_http_hybrid_delay(ctx, hit) == NGX_AGAIN) {
+        return NGX_AGAIN;
+    }
+
+    return ngx_http_hybrid_limit_refuse(ctx, hit);
+}
+
+
+ngx_int_t
+ngx_http_hybrid_limit_refuse(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_hit_t *hit)
+{
+    ngx_int_t                        rc;
+    ngx_http_hybrid_limit_reason_t  *reason;
+
+    reason = ngx_http_hybrid_limit_reason(hit);
+
+    rc = ngx_http_hybrid_refuse(ctx, NGX_HTTP_TOO_MANY_REQUESTS,
+                                (char *) reason->reason.data,
+                                (char *) reason->message.data);
+
+    ctx->retry_after = hit->slot ? NGX_HTTP_HYBRID_LIMIT_RETRY
+                           : (ngx_uint_t) ((hit->wait + 999999) / 1000000);
+
+    return rc;
+}
+
+
+static void
+ngx_http_hybrid_limit_force(ngx_http_hybrid_ctx_t *ctx)
+{
+    ngx_uint_t           i;
+    ngx_hybrid_meter_t  *meter;
+
+    if (ctx->reserve.slot_need) {
+        (void) ngx_http_hybrid_slots_local(ctx, NGX_MAX_INT_T_VALUE);
+    }
+
+    for (i = 0; i < ngx_hybrid_meters; i++) {
+        if (ctx->reserve.need[i]) {
+            meter = &ctx->client->shared->meters[i];
+            ngx_hybrid_meter_charge(meter, ngx_http_hybrid_limit_now(),
+                                    ctx->reserve.need[i]);
+        }
+    }
+
+    ngx_http_hybrid_limit_done(ctx, 0);
 }
 
 
 void
 ngx_http_hybrid_limit_settle(ngx_http_hybrid_ctx_t *ctx, ngx_int_t rc)
 {
+    ngx_http_hybrid_lease_t  *lease;
+
+    if (rc == NGX_AGAIN) {
+        return;
+    }
+
+    lease = ctx->client->lease;
+
     ctx->waiting = 0;
-    ctx->lease = NULL;
-    ctx->queue_time = ngx_current_msec - ctx->queued;
+    ngx_http_hybrid_delay_done(ctx);
 
     if (rc != NGX_OK) {
         ctx->verdict = rc;
@@ -199,32 +603,53 @@ ngx_http_hybrid_limit_settle(ngx_http_hybrid_ctx_t *ctx, ngx_int_t rc)
     if (!ctx->reading) {
         ngx_http_hybrid_resume(ctx->request);
     }
+
+    /* those behind it */
+
+    ngx_http_hybrid_delay_wake(lease);
+}
+
+
+void
+ngx_http_hybrid_limit_leave(ngx_http_hybrid_ctx_t *ctx)
+{
+    if (ctx->lease == NULL) {
+        return;
+    }
+
+    ngx_queue_remove(&ctx->waiter);
+
+    if (ctx->delayed) {
+        ctx->delayed = 0;
+        ctx->lease->ndelayed--;
+
+    } else {
+        ctx->lease->nwaiters--;
+    }
+
+    ctx->lease = NULL;
+    ctx->queue_time += ngx_current_msec - ctx->queued;
 }
 
 
 void
 ngx_http_hybrid_limit_detach(ngx_http_hybrid_ctx_t *ctx)
 {
-    if (ctx->lease) {
-        ngx_queue_remove(&ctx->waiter);
-        ctx->lease->nwaiters--;
-        ctx->lease = NULL;
-    }
+    ngx_http_hybrid_lease_t  *lease;
+
+    lease = ctx->lease;
 
     ctx->waiting = 0;
+    ngx_http_hybrid_limit_leave(ctx);
+    ngx_http_hybrid_delay_done(ctx);
+
+    if (lease) {
+        ngx_http_hybrid_delay_wake(lease);
+    }
 }
 
 
-static void
-ngx_http_hybrid_limit_charge(ngx_http_hybrid_ctx_t *ctx)
-{
-    ngx_hybrid_gcra_charge(&ctx->client->shared->tat,
-                           ngx_http_hybrid_limit_now(),
-                           ctx->client->interval, ctx->client->burst);
-}
-
-
-static uint64_t
+uint64_t
 ngx_http_hybrid_limit_now(void)
 {
     return (uint64_t) ngx_current_msec * 1000;

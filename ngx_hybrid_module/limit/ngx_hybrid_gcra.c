@@ -10,23 +10,32 @@
 
 
 uint64_t
-ngx_hybrid_gcra_take(ngx_atomic_t *tat, uint64_t now, uint64_t interval,
-    ngx_uint_t burst)
+ngx_hybrid_gcra_cost(uint64_t interval, uint64_t n)
 {
-    uint64_t           ahead, tolerance;
-    ngx_atomic_uint_t  old;
+    if (interval && n > NGX_HYBRID_GCRA_MAX * 1000 / interval) {
+        return NGX_HYBRID_GCRA_MAX;
+    }
 
-    tolerance = (uint64_t) (burst - 1) * interval;
+    return (n * interval + 999) / 1000;
+}
+
+
+uint64_t
+ngx_hybrid_gcra_take(ngx_atomic_t *tat, uint64_t now, uint64_t cost,
+    uint64_t span)
+{
+    uint64_t           ahead;
+    ngx_atomic_uint_t  old;
 
     for ( ;; ) {
         old = *tat;
         ahead = old > now ? old - now : 0;
 
-        if (ahead > tolerance) {
-            return ahead - tolerance;
+        if (ahead + cost > span) {
+            return ahead + cost - span;
         }
 
-        if (ngx_atomic_cmp_set(tat, old, now + ahead + interval)) {
+        if (ngx_atomic_cmp_set(tat, old, now + ahead + cost)) {
             return 0;
         }
     }
@@ -34,16 +43,16 @@ ngx_hybrid_gcra_take(ngx_atomic_t *tat, uint64_t now, uint64_t interval,
 
 
 void
-ngx_hybrid_gcra_charge(ngx_atomic_t *tat, uint64_t now, uint64_t interval,
-    ngx_uint_t burst)
+ngx_hybrid_gcra_charge(ngx_atomic_t *tat, uint64_t now, uint64_t cost,
+    uint64_t deepest)
 {
     uint64_t           ahead;
     ngx_atomic_uint_t  old;
 
     for ( ;; ) {
         old = *tat;
-        ahead = (old > now ? old - now : 0) + interval;
-        ahead = ngx_min(ahead, burst * interval);
+        ahead = (old > now ? old - now : 0) + cost;
+        ahead = ngx_min(ahead, deepest);
 
         if (ngx_atomic_cmp_set(tat, old, now + ahead)) {
             return;
@@ -53,21 +62,31 @@ ngx_hybrid_gcra_charge(ngx_atomic_t *tat, uint64_t now, uint64_t interval,
 
 
 void
-ngx_hybrid_gcra_refund(ngx_atomic_t *tat, uint64_t interval)
+ngx_hybrid_gcra_refund(ngx_atomic_t *tat, uint64_t cost)
 {
-    (void) ngx_atomic_fetch_add(tat, - (ngx_atomic_int_t) interval);
+    (void) ngx_atomic_fetch_add(tat, - (ngx_atomic_int_t) cost);
 }
 
 
 void
-ngx_hybrid_gcra_limit(ngx_atomic_t *tat, uint64_t now, uint64_t interval,
-    ngx_uint_t burst)
+ngx_hybrid_gcra_limit(ngx_atomic_t *tat, uint64_t now, uint64_t span)
 {
     ngx_atomic_uint_t  old, most;
 
-    most = now + burst * interval;
+    most = now + span;
 
     do {
         old = *tat;
     } while (old > most && !ngx_atomic_cmp_set(tat, old, most));
+}
+
+
+uint64_t
+ngx_hybrid_gcra_ahead(ngx_atomic_t *tat, uint64_t now)
+{
+    uint64_t  old;
+
+    old = *tat;
+
+    return old > now ? old - now : 0;
 }

@@ -129,6 +129,19 @@ ngx_hybrid_redis_down_key(ngx_hybrid_redis_t *rd, ngx_str_t *key)
 }
 
 
+void
+ngx_hybrid_redis_flush(ngx_hybrid_redis_t *rd, ngx_str_t *key)
+{
+    ngx_hybrid_redis_node_t  *node;
+
+    node = ngx_hybrid_redis_route(rd, key);
+
+    if (node && node->ac && node->ready) {
+        redisAsyncHandleWrite(node->ac);
+    }
+}
+
+
 ngx_int_t
 ngx_hybrid_redis_command(ngx_hybrid_redis_t *rd, ngx_uint_t argc,
     ngx_str_t *argv, ngx_hybrid_redis_handler_pt handler, void *data)

@@ -97,6 +97,12 @@ ngx_int_t ngx_hybrid_redis_command(ngx_hybrid_redis_t *rd, ngx_uint_t argc,
     ngx_str_t *argv, ngx_hybrid_redis_handler_pt handler, void *data);
 
 /*
+ * What was sent for this key goes to the system now, as much as it takes: for
+ * a process that ends and will not run its loop again.
+ */
+void ngx_hybrid_redis_flush(ngx_hybrid_redis_t *rd, ngx_str_t *key);
+
+/*
  * Runs a script with argv[0] the only key, by EVALSHA and, should Redis not
  * know it, by EVAL.
  */

@@ -231,6 +231,11 @@ ngx_http_hybrid_balancer_choose(ngx_http_request_t *r,
 
         why = ngx_http_hybrid_choice_take(ctx, cand, last);
 
+        if (why == NULL && !ngx_http_hybrid_limit_budget(ctx, cand)) {
+            cand->spent = 1;
+            why = "budget";
+        }
+
         if (why == NULL) {
             rc = ngx_http_hybrid_balancer_candidate(r, pc, ctx, cand);
 

@@ -196,6 +196,7 @@ ngx_http_hybrid_json_clients(ngx_http_hybrid_view_t *view,
 {
     ngx_uint_t                  i;
     ngx_hybrid_shm_client_t    *shared;
+    ngx_http_hybrid_limit_t    *limit;
     ngx_http_hybrid_client_t  **clients;
 
     clients = view->conf->clients.elts;
@@ -204,13 +205,14 @@ ngx_http_hybrid_json_clients(ngx_http_hybrid_view_t *view,
 
     for (i = 0; i < view->conf->clients.nelts; i++) {
         shared = clients[i]->shared;
+        limit = &clients[i]->limits[ngx_hybrid_meter_rate];
 
         ngx_http_hybrid_out(out, "%s{\"name\":\"%V\","
-                            "\"rate_interval_us\":%uL,\"burst\":%ui,"
+                            "\"rate_interval_us\":%uL,\"burst\":%uL,"
                             "\"refills\":%uA,\"waited\":%uA,"
                             "\"without_redis\":%uA}",
                             i ? ",\n" : "\n", &clients[i]->name,
-                            clients[i]->interval, clients[i]->burst,
+                            limit->interval / 1000, limit->burst,
                             shared->refills, shared->waits, shared->local);
     }
 

@@ -153,11 +153,11 @@ sub say {
 }
 
 sub usual {
-    my ($name, undef, undef, $key, undef, undef, $want) = @_;
+    my ($name, undef, undef, $key, undef, @limit) = @_;
     return "+PONG\r\n" if $name eq 'PING';
     return "*0\r\n" if $name eq 'SMEMBERS';
-    return "*2\r\n:$want\r\n:0\r\n"
-        if $name =~ /^EVAL/ && $key =~ /:rate$/;
+    return "*5\r\n:0\r\n:$limit[6]\r\n:0\r\n:1\r\n:0\r\n"
+        if $name =~ /^EVAL/ && $key =~ /:limits$/;
     return "*1\r\n\$4\r\nsame\r\n" if $name =~ /^EVAL/ && $key =~ /:revoked$/;
     return ":1\r\n";
 }

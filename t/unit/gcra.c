@@ -107,7 +107,7 @@ test_fill(ngx_atomic_t *tat, uint64_t now, uint64_t interval,
     ngx_uint_t  n;
 
     for (n = 0; n < 2 * burst + 10; n++) {
-        if (ngx_hybrid_gcra_take(tat, now, interval, burst) != 0) {
+        if (test_take(tat, now, interval, burst) != 0) {
             break;
         }
     }
@@ -135,7 +135,7 @@ test_burst(void)
         tat = 0;
         ok &= test_fill(&tat, START, interval, burst) == burst
               && tat == START + burst * interval
-              && ngx_hybrid_gcra_take(&tat, START, interval, burst)
+              && test_take(&tat, START, interval, burst)
                  == interval;
 
         /* and of one that is empty again to the microsecond */
@@ -174,11 +174,11 @@ test_retry_after(void)
             before = tat;
 
             for (now = START; now < START + interval; now++) {
-                wait = ngx_hybrid_gcra_take(&tat, now, interval, n);
+                wait = test_take(&tat, now, interval, n);
                 ok &= wait == START + interval - now && tat == before;
             }
 
-            ok &= ngx_hybrid_gcra_take(&tat, now, interval, n) == 0
+            ok &= test_take(&tat, now, interval, n) == 0
                   && tat == before + interval;
         }
     }
@@ -196,17 +196,17 @@ test_retry_after(void)
             now = START + test_rand(interval);
             before = tat;
 
-            wait = ngx_hybrid_gcra_take(&tat, now, interval,
+            wait = test_take(&tat, now, interval,
                                         limits[i].burst);
             then = now + wait;
 
             far &= wait > 0 && wait <= interval && tat == before
-                   && ngx_hybrid_gcra_take(&tat, then - 1, interval,
+                   && test_take(&tat, then - 1, interval,
                                            limits[i].burst) == 1
                    && tat == before;
         }
 
-        far &= ngx_hybrid_gcra_take(&tat, then, interval, limits[i].burst)
+        far &= test_take(&tat, then, interval, limits[i].burst)
                == 0;
     }
 
@@ -232,7 +232,7 @@ test_rate(void)
 
             for (now = START; now <= START + 5000; now++) {
 
-                while (ngx_hybrid_gcra_take(&tat, now, interval, burst) == 0)
+                while (test_take(&tat, now, interval, burst) == 0)
                 {
                     admitted++;
                 }
@@ -260,7 +260,7 @@ test_steps(void)
     now = START;
 
     for (i = 0; i < STEPS; i++) {
-        denied += ngx_hybrid_gcra_take(&tat, now, interval, 1) != 0;
+        denied += test_take(&tat, now, interval, 1) != 0;
         now += interval;
     }
 
@@ -274,7 +274,7 @@ test_steps(void)
     now = START;
 
     for (i = 0; i < 1000; i++) {
-        denied += ngx_hybrid_gcra_take(&tat, now, interval, 1) != 0;
+        denied += test_take(&tat, now, interval, 1) != 0;
         now += interval - 1;
     }
 
@@ -285,7 +285,7 @@ test_steps(void)
     tat = 0;
     now = START;
 
-    for (i = 0; ngx_hybrid_gcra_take(&tat, now, interval, 4) == 0; i++) {
+    for (i = 0; test_take(&tat, now, interval, 4) == 0; i++) {
         now += interval - 2;
     }
 
@@ -311,7 +311,7 @@ test_poll(void)
     for (i = 0; i < STEPS; i++) {
         now = START + i * 1000;
 
-        while (ngx_hybrid_gcra_take(&tat, now, interval, burst) == 0) {
+        while (test_take(&tat, now, interval, burst) == 0) {
             admitted++;
         }
     }
@@ -341,13 +341,13 @@ test_backwards(void)
             (void) test_fill(&tat, START, interval, burst);
             before = tat;
 
-            wait = ngx_hybrid_gcra_take(&tat, START - back, interval, burst);
+            wait = test_take(&tat, START - back, interval, burst);
 
             ok &= wait == interval + back && tat == before;
 
-            ok &= ngx_hybrid_gcra_take(&tat, START, interval, burst)
+            ok &= test_take(&tat, START, interval, burst)
                   == interval;
-            ok &= ngx_hybrid_gcra_take(&tat, START + interval, interval,
+            ok &= test_take(&tat, START + interval, interval,
                                        burst)
                   == 0;
 
@@ -417,17 +417,17 @@ test_no_interval(void)
     denied = 0;
 
     for (i = 0; i < 1000; i++) {
-        denied += ngx_hybrid_gcra_take(&tat, START + i / 100, 0, 1) != 0;
-        denied += ngx_hybrid_gcra_take(&tat, START + i / 100, 0, BURST) != 0;
+        denied += test_take(&tat, START + i / 100, 0, 1) != 0;
+        denied += test_take(&tat, START + i / 100, 0, BURST) != 0;
     }
 
     test_ok(denied == 0 && tat == START + 9, "interval 0 denies nothing");
 
-    ngx_hybrid_gcra_charge(&tat, START + 10, 0, 1);
+    test_charge_units(&tat, START + 10, 0, 1);
 
     test_ok(tat == START + 10
-            && ngx_hybrid_gcra_take(&tat, START + 10, 0, 1) == 0
-            && ngx_hybrid_gcra_take(&tat, START + 9, 0, 1) == 1,
+            && test_take(&tat, START + 10, 0, 1) == 0
+            && test_take(&tat, START + 9, 0, 1) == 1,
             "interval 0 has no tolerance but is charged nothing");
 }
 
@@ -448,7 +448,7 @@ test_extremes(void)
 
     test_ok(test_fill(&tat, now, DAY, BURST) == BURST
             && tat == now + most
-            && ngx_hybrid_gcra_take(&tat, now, DAY, BURST) == DAY,
+            && test_take(&tat, now, DAY, BURST) == DAY,
             "1r/d burst=1000000 at the end of time");
 
     tat = 0;
@@ -458,29 +458,29 @@ test_extremes(void)
 
     tat = now;
 
-    test_ok(ngx_hybrid_gcra_take(&tat, 0, DAY, BURST)
+    test_ok(test_take(&tat, 0, DAY, BURST)
             == now - (BURST - 1) * DAY,
             "a clock that starts again");
 
     tat = (uint64_t) -1;
 
-    test_ok(ngx_hybrid_gcra_take(&tat, START, DAY, 1)
+    test_ok(test_take(&tat, START, DAY, 1)
             == (uint64_t) -1 - START
             && tat == (uint64_t) -1,
             "a bucket that is full for ever");
 
-    ngx_hybrid_gcra_charge(&tat, START, DAY, BURST);
+    test_charge_units(&tat, START, DAY, BURST);
 
     test_ok(tat == START + most, "which a charge brings back");
 
     tat = 0;
 
-    test_ok(ngx_hybrid_gcra_take(&tat, START, 1ULL << 62, 1) == 0
-            && ngx_hybrid_gcra_take(&tat, START, 1ULL << 62, 1)
+    test_ok(test_take(&tat, START, 1ULL << 62, 1) == 0
+            && test_take(&tat, START, 1ULL << 62, 1)
                == 1ULL << 62
-            && ngx_hybrid_gcra_take(&tat, START + (1ULL << 62) - 1,
+            && test_take(&tat, START + (1ULL << 62) - 1,
                                     1ULL << 62, 1) == 1
-            && ngx_hybrid_gcra_take(&tat, START + (1ULL << 62),
+            && test_take(&tat, START + (1ULL << 62),
                                     1ULL << 62, 1) == 0,
             "an interval of 2^62 microseconds");
 }
@@ -507,7 +507,7 @@ test_charge(void)
             tat = 0;
 
             for (j = 0; j < n; j++) {
-                ngx_hybrid_gcra_charge(&tat, START, interval, burst);
+                test_charge_units(&tat, START, interval, burst);
             }
 
             ok &= tat == (n ? START + n * interval : 0)
@@ -519,17 +519,17 @@ test_charge(void)
         tat = 0;
 
         for (j = 0; j < burst + 100; j++) {
-            ngx_hybrid_gcra_charge(&tat, START, interval, burst);
+            test_charge_units(&tat, START, interval, burst);
         }
 
-        deep &= ngx_hybrid_gcra_take(&tat, START, interval, burst) == interval
-                && ngx_hybrid_gcra_take(&tat, START + interval, interval,
+        deep &= test_take(&tat, START, interval, burst) == interval
+                && test_take(&tat, START + interval, interval,
                                         burst) == 0;
 
         /* nor after the clock went backwards */
 
         tat = START + burst * interval + DAY;
-        ngx_hybrid_gcra_charge(&tat, START, interval, burst);
+        test_charge_units(&tat, START, interval, burst);
 
         back &= tat == START + burst * interval;
     }
@@ -574,7 +574,7 @@ test_refund(void)
         tat = 0;
 
         for (n = 0; n < 1000; n++) {
-            ok &= ngx_hybrid_gcra_take(&tat, START, interval, burst) == 0;
+            ok &= test_take(&tat, START, interval, burst) == 0;
             ngx_hybrid_gcra_refund(&tat, interval);
         }
 
@@ -584,7 +584,7 @@ test_refund(void)
         /* later, a bucket that has become empty holds no second burst */
 
         tat = 0;
-        (void) ngx_hybrid_gcra_take(&tat, START, interval, burst);
+        (void) test_take(&tat, START, interval, burst);
         ngx_hybrid_gcra_refund(&tat, interval);
 
         late &= test_fill(&tat, START + DAY, interval, burst) == burst;
@@ -592,9 +592,9 @@ test_refund(void)
         /* what others took meanwhile stays taken */
 
         tat = 0;
-        (void) ngx_hybrid_gcra_take(&tat, START, interval, burst + 1);
+        (void) test_take(&tat, START, interval, burst + 1);
         before = START + interval;
-        (void) ngx_hybrid_gcra_take(&tat, START + 1, interval, burst + 1);
+        (void) test_take(&tat, START + 1, interval, burst + 1);
         ngx_hybrid_gcra_refund(&tat, interval);
 
         others &= tat == before;
@@ -630,32 +630,32 @@ test_limit(void)
 
         for (n = 0; n <= burst; n += 1 + burst / 5) {
             tat = START + n * interval;
-            ngx_hybrid_gcra_limit(&tat, START, interval, burst);
+            test_cut(&tat, START, interval, burst);
 
             ok &= tat == START + n * interval
                   && test_fill(&tat, START, interval, burst) == burst - n;
         }
 
         tat = most;
-        ngx_hybrid_gcra_limit(&tat, START, interval, burst);
+        test_cut(&tat, START, interval, burst);
         ok &= tat == most;
 
         tat = 0;
-        ngx_hybrid_gcra_limit(&tat, START, interval, burst);
+        test_cut(&tat, START, interval, burst);
         ok &= tat == 0;
 
         /* what is above is cut: the next one comes after an interval */
 
         tat = most + 1;
-        ngx_hybrid_gcra_limit(&tat, START, interval, burst);
+        test_cut(&tat, START, interval, burst);
         cut &= tat == most;
 
         tat = (uint64_t) -1;
-        ngx_hybrid_gcra_limit(&tat, START, interval, burst);
+        test_cut(&tat, START, interval, burst);
         cut &= tat == most
-               && ngx_hybrid_gcra_take(&tat, START, interval, burst)
+               && test_take(&tat, START, interval, burst)
                   == interval
-               && ngx_hybrid_gcra_take(&tat, START + interval, interval,
+               && test_take(&tat, START + interval, interval,
                                        burst)
                   == 0;
     }
@@ -664,8 +664,8 @@ test_limit(void)
     test_ok(cut, "one above is cut to a full one");
 
     tat = (uint64_t) -1;
-    ngx_hybrid_gcra_limit(&tat, START, 0, 1);
+    test_cut(&tat, START, 0, 1);
 
-    test_ok(tat == START && ngx_hybrid_gcra_take(&tat, START, 0, 1) == 0,
+    test_ok(tat == START && test_take(&tat, START, 0, 1) == 0,
             "interval 0 leaves nothing to wait for");
 }

@@ -69,7 +69,7 @@ test_spans(void)
 
         while (n < EVENTS) {
 
-            if (ngx_hybrid_gcra_take(&tat, now, interval, burst) == 0) {
+            if (test_take(&tat, now, interval, burst) == 0) {
                 at[n++] = now;
             }
 
@@ -113,11 +113,11 @@ test_reference(void)
         for (i = 0; i < 1000; i++) {
 
             if (test_rand(10) == 0) {
-                ngx_hybrid_gcra_charge(&tat, now, interval, burst);
+                test_charge_units(&tat, now, interval, burst);
                 ref_charge(&bucket, now, interval, burst);
 
             } else {
-                wait = ngx_hybrid_gcra_take(&tat, now, interval, burst);
+                wait = test_take(&tat, now, interval, burst);
                 want = ref_take(&bucket, now, interval, burst);
 
                 bad += wait != want;
@@ -134,7 +134,7 @@ test_reference(void)
                 interval = 1 + test_rand(test_rand(2) ? 100 : DAY);
                 burst = 1 + test_rand(1000);
 
-                ngx_hybrid_gcra_limit(&tat, now, interval, burst);
+                test_cut(&tat, now, interval, burst);
                 ref_limit(&bucket, now, interval, burst);
             }
 
@@ -173,16 +173,16 @@ test_thread(void *data)
     test_shared_t  *shared = data;
 
     for (i = 0; i < CHARGES; i++) {
-        ngx_hybrid_gcra_charge(&shared->charged, START, 1000, BURST);
+        test_charge_units(&shared->charged, START, 1000, BURST);
     }
 
     for (i = 0; i < CHARGES; i++) {
-        (void) ngx_hybrid_gcra_take(&shared->refunded, START, 1000, BURST);
+        (void) test_take(&shared->refunded, START, 1000, BURST);
         ngx_hybrid_gcra_refund(&shared->refunded, 1000);
     }
 
     for (i = 0; i < BURST; i++) {
-        if (ngx_hybrid_gcra_take(&shared->tat, START, 1000, BURST) == 0) {
+        if (test_take(&shared->tat, START, 1000, BURST) == 0) {
             (void) ngx_atomic_fetch_add(&shared->admitted, 1);
         }
     }

@@ -1,0 +1,255 @@
+
+/*
+ * Copyright (C) the ngx_hybrid_module authors
+ *
+ * With "queue" a request that its client's limit refuses waits for it.  Those
+ * of a worker pass in the order they came; how many wait is counted over all
+ * workers.
+ */
+
+
+#include "ngx_http_hybrid_lease.h"
+
+
+/* msec between looks at what other workers, and gateways, may give back */
+#define NGX_HTTP_HYBRID_DELAY_POLL  20
+#define NGX_HTTP_HYBRID_DELAY_MAX   1000
+
+
+static ngx_int_t ngx_http_hybrid_delay_count(ngx_http_hybrid_ctx_t *ctx);
+static ngx_msec_int_t ngx_http_hybrid_delay_left(ngx_http_hybrid_ctx_t *ctx);
+static void ngx_http_hybrid_delay_arm(ngx_http_hybrid_lease_t *lease,
+    ngx_http_hybrid_ctx_t *ctx);
+static void ngx_http_hybrid_delay_handler(ngx_event_t *ev);
+static ngx_uint_t ngx_http_hybrid_delay_first(ngx_http_hybrid_lease_t *lease,
+    ngx_http_hybrid_ctx_t *ctx);
+
+
+void
+ngx_http_hybrid_delay_init(ngx_http_hybrid_lease_t *lease)
+{
+    ngx_queue_init(&lease->delayed);
+
+    lease->delay.handler = ngx_http_hybrid_delay_handler;
+    lease->delay.data = lease;
+    lease->delay.log = ngx_cycle->log;
+}
+
+
+void
+ngx_http_hybrid_delay_destroy(ngx_http_hybrid_lease_t *lease)
+{
+    if (lease->delay.timer_set) {
+        ngx_del_timer(&lease->delay);
+    }
+
+    if (lease->delay.posted) {
+        ngx_delete_posted_event(&lease->delay);
+    }
+}
+
+
+/* hit: NULL for one that has not tried, as others wait before it */
+
+ngx_int_t
+ngx_http_hybrid_delay(ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_hit_t *hit)
+{
+    ngx_http_hybrid_lease_t  *lease;
+
+    lease = ctx->client->lease;
+
+    if (ctx->client->queue == 0) {
+        return NGX_DECLINED;
+    }
+
+    if (hit) {
+        ctx->hit_slot = hit->slot;
+        ctx->hit_meter = hit->meter;
+        ctx->hit_wait = hit->wait;
+
+    } else {
+        ctx->hit_slot = 1;
+        ctx->hit_wait = 0;
+    }
+
+    if (!ctx->queueing) {
+        ctx->queue_until = ngx_current_msec + ctx->client->queue_timeout;
+
+        if (ngx_http_hybrid_delay_left(ctx)
+            < (ngx_msec_int_t) (ctx->hit_wait / 1000)
+            || ngx_http_hybrid_delay_count(ctx) != NGX_OK)
+        {
+            return NGX_DECLINED;
+        }
+
+        ctx->queueing = 1;
+        ngx_queue_insert_tail(&lease->delayed, &ctx->waiter);
+
+    } else {
+
+        if (ngx_http_hybrid_delay_left(ctx)
+            <= (ngx_msec_int_t) (ctx->hit_wait / 1000))
+        {
+            return NGX_DECLINED;
+        }
+
+        /* it has waited already, before all others */
+
+        ngx_queue_insert_head(&lease->delayed, &ctx->waiter);
+    }
+
+    lease->ndelayed++;
+
+    ctx->lease = lease;
+    ctx->delayed = 1;
+    ctx->waiting = 1;
+    ctx->queued = ngx_current_msec;
+
+    if (ngx_queue_head(&lease->delayed) == &ctx->waiter) {
+        ngx_http_hybrid_delay_arm(lease, ctx);
+    }
+
+    return NGX_AGAIN;
+}
+
+
+static ngx_int_t
+ngx_http_hybrid_delay_count(ngx_http_hybrid_ctx_t *ctx)
+{
+    ngx_hybrid_cells_t  *cells;
+
+    cells = &ctx->client->shared->cells;
+
+    if (ngx_hybrid_cells_wait(cells, ctx->client->queue)) {
+        return NGX_OK;
+    }
+
+    ngx_hybrid_cells_reap(cells);
+
+    return ngx_hybrid_cells_wait(cells, ctx->client->queue) ? NGX_OK
+                                                            : NGX_DECLINED;
+}
+
+
+void
+ngx_http_hybrid_delay_done(ngx_http_hybrid_ctx_t *ctx)
+{
+    if (!ctx->queueing) {
+        return;
+    }
+
+    ctx->queueing = 0;
+
+    ngx_hybrid_cells_leave(&ctx->client->shared->cells);
+}
+
+
+static ngx_msec_int_t
+ngx_http_hybrid_delay_left(ngx_http_hybrid_ctx_t *ctx)
+{
+    return (ngx_msec_int_t) (ctx->queue_until - ngx_current_msec);
+}
+
+
+static void
+ngx_http_hybrid_delay_arm(ngx_http_hybrid_lease_t *lease,
+    ngx_http_hybrid_ctx_t *ctx)
+{
+    ngx_msec_t      wait;
+    ngx_msec_int_t  left;
+
+    wait = ctx->hit_slot ? NGX_HTTP_HYBRID_DELAY_POLL
+                         : (ngx_msec_t) (ctx->hit_wait + 999) / 1000;
+
+    wait = ngx_min(ngx_max(wait, 1), NGX_HTTP_HYBRID_DELAY_MAX);
+
+    left = ngx_http_hybrid_delay_left(ctx);
+
+    if (left < (ngx_msec_int_t) wait) {
+        wait = left > 0 ? (ngx_msec_t) left : 1;
+    }
+
+    if (lease->delay.timer_set) {
+        ngx_del_timer(&lease->delay);
+    }
+
+    ngx_add_timer(&lease->delay, wait);
+}
+
+
+void
+ngx_http_hybrid_delay_wake(ngx_http_hybrid_lease_t *lease)
+{
+    if (lease->ndelayed) {
+        ngx_post_event(&lease->delay, &ngx_posted_events);
+    }
+}
+
+
+static void
+ngx_http_hybrid_delay_handler(ngx_event_t *ev)
+{
+    ngx_http_hybrid_lease_t  *lease = ev->data;
+
+    ngx_queue_t               *q;
+    ngx_http_hybrid_ctx_t     *ctx;
+    ngx_http_hybrid_client_t  *client;
+
+    /* the last of them may be the client's last user */
+
+    client = lease->client;
+    ngx_http_hybrid_client_hold(client);
+
+    while (lease->ndelayed) {
+
+        q = ngx_queue_head(&lease->delayed);
+        ctx = ngx_queue_data(q, ngx_http_hybrid_ctx_t, waiter);
+
+        if (!ngx_http_hybrid_delay_first(lease, ctx)) {
+            break;
+        }
+    }
+
+    ngx_http_hybrid_client_release(client);
+}
+
+
+/* 0: it still waits, and so do the others */
+
+static ngx_uint_t
+ngx_http_hybrid_delay_first(ngx_http_hybrid_lease_t *lease,
+    ngx_http_hybrid_ctx_t *ctx)
+{
+    ngx_int_t              rc;
+    ngx_uint_t             lost;
+    ngx_http_hybrid_hit_t  hit;
+
+    lost = lease->conf->redis
+           && !ngx_hybrid_redis_available_key(lease->conf->redis, &lease->key);
+
+    rc = lost ? NGX_DECLINED : ngx_http_hybrid_limit_try(ctx, &hit);
+
+    ngx_http_hybrid_limit_leave(ctx);
+
+    if (rc == NGX_AGAIN) {
+        rc = ngx_http_hybrid_lease_wait(lease, ctx);
+
+        if (rc == NGX_AGAIN) {
+            return 0;
+        }
+    }
+
+    if (rc == NGX_DECLINED) {
+        rc = ngx_http_hybrid_limit_lost(ctx);
+
+    } else if (rc == NGX_BUSY) {
+
+        /* as long as it may; a budget has its own way */
+
+        rc = ngx_http_hybrid_limit_busy(ctx, &hit);
+    }
+
+    ngx_http_hybrid_limit_settle(ctx, rc);
+
+    return rc != NGX_AGAIN;
+}
