@@ -12,7 +12,9 @@
  *                             "cert:sha256=<hex>", "cert:san=dns:<name>",
  *                             "cert:san=uri:...", "cert:san=email:...";
  *                             ".epoch" (of the first write), ".seq" and
- *                             ".version" (of the last one) tell of changes
+ *                             ".version" (of the last one) tell of changes,
+ *                             ".pending" names who is in the middle of one:
+ *                             ".version" begins with "!" then
  *
  * A "jwt" line is found by its first condition, a "cert" line by one that is
  * no subject; whether all of it holds is seen when the client is there.

@@ -349,7 +349,10 @@ ngx_http_hybrid_store_version(void *data, redisReply *reply)
 
     index.files = store->files;
 
+    /* "!": somebody is in the middle of a change, or has died there */
+
     if (store->slots && store->index.files == index.files
+        && index.version[0] != '!'
         && ngx_strcmp(store->index.version, index.version) == 0
         && ngx_strcmp(store->index.epoch, index.epoch) == 0
         && store->index.seq == index.seq)
