@@ -164,9 +164,13 @@ subtest 'what gateways know while it is pending' => sub {
     all_give('before', $id => 200);
     client(3, 'put', $amy, token($id), 'verbs=admin');
     isnt($?, 0, 'died before the client was written');
-    all_give('and goes on', $id => 200);
 
-    # as its next step would: no version tells of it
+    # as its next step would, when all have seen the last version: no other one
+    # tells of it
+
+    my $from = now();
+    wait_until(sub { status($id); now() - $from > 3 });
+    all_give('and goes on', $id => 200);
 
     $set->owner("hybrid:client:{$amy}")->command('HSET',
         "hybrid:client:{$amy}", 'verbs', 'admin');
