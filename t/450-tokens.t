@@ -11,11 +11,11 @@ use HybridStream;
 use Test::More;
 
 my $t = Hybrid->new;
-my $forge = $t->backend('forge', models => 'f', tokens => 40, token_ms => 5);
+my $forge = $t->backend('forge', models => 'f,moved,both', tokens => 40);
 my $odd = HybridOdd->new($t, 'odd');
 my $alice = $t->{as} = $t->token('alice');
 my $key = $t->file('key', "the-key\n");
-my ($plain, $barrier, $beat, $buffered) = 1 .. 4;
+my ($plain, $barrier, $beat, $buffered, $files) = 1 .. 5;
 
 sub server {
     my ($port, $more, $buffering) = @_;
@@ -35,12 +35,12 @@ my $closed = $t->closed_port;
 
 $t->start(http => server($plain, '') . server($barrier, 'hybrid_barrier 8k 9s;')
     . server($beat, 'hybrid_heartbeat 100ms;') . server($buffered, '', 1)
+    . server($files, 'sendfile on;', 1)
     . <<"END");
     hybrid_client alice { $alice->{line} models * google/*; egress any; }
     hybrid_backend forge { pass http://$forge->{addr}; probe off; }
     hybrid_backend dead  { pass http://127.0.0.1:$closed; probe off; }
     hybrid_backend o     { pass http://$odd->{addr}; probe off; }
-    hybrid_backend p     { pass http://$odd->{addr}; probe off; }
     hybrid_backend cloud {
         pass http://$odd->{addr}/v1/projects/p/locations/l/endpoints/openapi;
         api openai; egress cloud; host cloud.test; credential bearer $key;
@@ -52,8 +52,8 @@ $t->start(http => server($plain, '') . server($barrier, 'hybrid_barrier 8k 9s;')
     }
     hybrid_route f forge;
     hybrid_route o o;
-    hybrid_route moved dead o p;
-    hybrid_route both o p;
+    hybrid_route moved dead forge;
+    hybrid_route both o forge;
     hybrid_route google/* gemini;
     hybrid_route c cloud;
     log_format tokens '\$hybrid_input_tokens \$hybrid_output_tokens'
@@ -164,10 +164,26 @@ sub body {
 sub guess { return int((length(body(@_)) + 3) / 4) }
 
 
+# a chunk a byte: nginx passes them on as they are
 sub answer {
     my ($type, $text, @more) = @_;
-    return ({ send => head($type, 'Content-Length' => length $text) },
-            { drip => $text, pause => 0 }, @more);
+    return { send => head($type, 'Transfer-Encoding' => 'chunked')
+             . chunked(split //, $text) }, @more;
+}
+
+
+# cut off: what has come is all there is
+sub begun {
+    my ($type, $text, @more) = @_;
+    return { send => head($type, 'Content-Length' => 99999) . $text }, @more;
+}
+
+
+# the request, and what the log says of it
+sub ask {
+    my ($path, $model, $more, %o) = @_;
+    my $r = stream($t, $path, body($model, $more), %o);
+    return ($r, used());
 }
 
 
@@ -178,13 +194,203 @@ subtest 'told, byte by byte' => sub {
             my $cost = $model ? '-' : '2.200000';
 
             $odd->steps(answer($type, $text));
-            my $r = stream($t, $path, body($model, $more),
-                           port => $t->port($port));
+            my ($r, $used) = ask($path, $model, $more,
+                                 port => $t->port($port));
             is $r->{status}, 200, "$name, $port";
-            is used(), "11 22 told $cost", 'told';
+            is $used, "11 22 told $cost", 'told';
         }
     }
 };
 
+
+subtest 'by the demo backend' => sub {
+    my @asked = ([ '/api/chat', '' ], [ '/api/generate', ',"prompt":"a b"' ],
+                 [ $chat, '' ], [ '/v1/completions', ',"prompt":"a b"' ],
+                 [ '/v1/messages', '' ]);
+
+    for my $stream ('true', 'false') {
+        for my $case (@asked) {
+            my ($r, $used) = ask($case->[0], 'f',
+                                 qq(,"stream":$stream$case->[1]));
+            is $r->{status}, 200, "$case->[0], $stream";
+            is $used, '2 40 told -', 'told';
+        }
+    }
+
+    for my $path ('/api/embed', '/v1/embeddings') {
+        my ($r, $used) = ask($path, 'f', ',"input":["a b","c"]');
+        is $used, '3 0 told -', $path;
+    }
+};
+
+
+# events, tokens that have come, and the input when it has been told
+my @parted = (
+[ 'Ollama', '/api/chat', 'o', '', $ndjson, 3, 0,
+  join '', map { qq({"message":{"content":"$_"},"done":false}\n) } 1 .. 3 ],
+[ 'Ollama, before the end of a line', '/api/chat', 'o', '', $ndjson, 1, 0,
+  '{"message":{"content":"a' ],
+[ 'Ollama, the last line is not whole', '/api/generate', 'o', '', $ndjson, 7,
+  11, '{"response":"a"}' . qq(\n{"done":true,"prompt_eval_count":11,)
+  . '"eval_count":7,"context":[1' ],
+[ 'Ollama, whole', '/api/chat', 'o', ',"stream":false', $json, 5, 0,
+  '{"message":{"content":"12345678901234567' ],
+[ 'OpenAI', $chat, 'o', ',"stream":true', $sse, 3, 0, delta(1 .. 3) ],
+[ 'OpenAI, zeros', '/v1/completions', 'o', ',"stream":true', $sse, 2, 0,
+  event(('{"choices":[{"text":"x","finish_reason":"stop"}],"usage":{'
+         . '"prompt_tokens":0,"completion_tokens":0}}') x 2) ],
+[ 'OpenAI, much in an event', $chat, 'o', ',"stream":true', $sse, 101, 0,
+  delta('x' x 400, 'y') ],
+[ 'Anthropic', '/v1/messages', 'o', ',"stream":true', $sse, 2, 11,
+  $opening . event('{"delta":{"text":"a"}}', '{"delta":{"text":"a"}}') ],
+[ 'Anthropic, at first', '/v1/messages', 'o', ',"stream":true', $sse, 1, 11,
+  $opening ],
+[ 'Gemini', '/v1beta/models/g:streamGenerateContent?alt=sse', '', '', $sse,
+  21, 11, event($parts[0]) ],
+[ 'Gemini, an array', '/v1beta/models/g:streamGenerateContent', '', '', $json,
+  21, 11, "[$parts[0],\r\n" ],
+[ 'nothing', '/api/chat', 'o', '', $ndjson, 0, 0, '' ],
+);
+
+subtest 'cut off by the client, by the backend' => sub {
+    for my $case (@parted) {
+        my ($name, $path, $model, $more, $type, $n, $input, $text) = @$case;
+        my $cost = $model ? '-' : sprintf '%.6f', $n / 10;
+        my $want = ($input || guess($model, $more)) . " $n estimated $cost";
+
+        $odd->steps(begun($type, $text));
+        my ($r, $used) = ask($path, $model, $more);
+        is $r->{status}, 200, "$name: the backend";
+        is $used, $want, 'what has come';
+
+        $odd->steps(begun($type, $text, { hang => 1 }));
+        ($r, $used) = ask($path, $model, $more,
+                          until => qr/\r\n\r\n\Q$text\E|\Q$text\E\r\n\z/);
+        is $used, $want, 'the client';
+    }
+};
+
+
+subtest 'not told, or not to be looked into' => sub {
+    my $end = event('{"choices":[{"delta":{},"finish_reason":"stop"}]}',
+                    '[DONE]');
+    my @cases = (
+        [ $sse, delta(1 .. 5) . $end, guess('o', ''), 5 ],
+        [ $json, '{"choices":[{"message":{"content":"' . 'x' x 40 . '"}}]}',
+          guess('o', ''), 10 ],
+        [ "$json\r\nContent-Encoding: x", 'x' x 40, guess('o', ''), 10 ],
+        [ 'text/plain', 'x' x 40, guess('o', ''), 10 ]);
+
+    for my $case (@cases) {
+        my ($type, $text, @want) = @$case;
+        $odd->steps(answer($type, $text));
+        my ($r, $used) = ask($chat, 'o', '');
+        is $used, "@want estimated -", $type;
+    }
+
+    $odd->answer(200, '{"embedding":[1,2]}', 'Content-Type' => $json);
+    my ($r, $used) = ask('/api/embeddings', 'o', '');
+    is $used, guess('o', '') . ' 0 estimated -', 'embeddings';
+
+    $odd->answer(200, '{"done":true,"done_reason":"load"}',
+                 'Content-Type' => $json);
+    ($r, $used) = ask('/api/generate', 'o', ',"stream":false');
+    is $used, '0 0 told -', 'a model is loaded';
+
+    # money is rounded up
+    $odd->answer(200, qq({$usage}), 'Content-Type' => $json);
+    ($r, $used) = ask($chat, 'c', '');
+    is $used, '11 22 told 0.000010', 'the price of a cloud';
+};
+
+
+subtest 'spooled by nginx' => sub {
+    $odd->steps({ send => head($sse) . delta('abc') x 60000
+                          . event(qq({"choices":[],$usage}), '[DONE]') });
+    my $body = body('o', ',"stream":true');
+    my $s = $t->open(port => $t->port($files));
+
+    $s->send("POST $chat HTTP/1.0\r\nContent-Length: " . length($body)
+             . "\r\n" . $t->auth_lines . "\r\n$body");
+    $s->read_until(qr/abc/);
+    poll { $t->log('error.log') =~ /response is buffered to a temp/ };
+    like $s->read_until, qr/\[DONE\]\n\n\z/, 'all of it';
+    $s->close;
+
+    my ($in, $out, $how) = split ' ', used();
+    is $how, 'estimated', 'not told';
+    cmp_ok abs($out - 60000), '<', 3000, "$out is about what it was";
+
+    # without sendfile nginx reads it again
+    my ($r, $used) = ask($chat, 'o', ',"stream":true',
+                         port => $t->port($buffered));
+    is $used, '11 22 told -', 'told';
+};
+
+
+subtest 'no backend has answered' => sub {
+    my $none = '- - - -';
+    my ($r, $used);
+
+    for my $status (400, 404, 429, 500, 503) {
+        $odd->answer($status, qq({"error":"x",$usage}),
+                     'Content-Type' => $json);
+        ($r, $used) = ask($chat, 'o', '');
+        is "$r->{status} $used", "$status $none", "a backend's $status";
+
+        $odd->steps({ pause => 0.25 }, @{$odd->{mode}{steps}});
+        ($r, $used) = ask($chat, 'o', ',"stream":true',
+                          port => $t->port($beat));
+        is "$r->{status} $used", "200 $none", 'after a heartbeat';
+    }
+
+    $odd->steps({ send => '' });
+    ($r, $used) = ask($chat, 'o', '');
+    is "$r->{status} $used", "502 $none", 'nothing from the backend';
+
+    $odd->steps({ hang => 1 });
+    my $s = $t->open;
+    my $body = body('o', '');
+    $s->send("POST $chat HTTP/1.0\r\nContent-Length: " . length($body)
+             . "\r\n" . $t->auth_lines . "\r\n$body");
+    poll { $odd->connections };
+    $s->close;
+    is used(), $none, 'the client has left before';
+
+    $odd->answer(200, qq({"input_tokens":11,$usage}), 'Content-Type' => $json);
+    ($r, $used) = ask('/v1/messages/count_tokens', 'o', '');
+    is "$r->{status} $used", "200 $none", 'counting is free';
+    ($r, $used) = ask('/v1beta/models/g:countTokens', '', '');
+    is "$r->{status} $used", "200 $none", 'of Gemini, too';
+
+    ($r, $used) = ask($chat, 'unknown', '');
+    is "$r->{status} $used", "404 $none", 'a refusal';
+    $r = $t->get('/api/version');
+    is used(), $none, 'no inference';
+};
+
+
+subtest 'heartbeats, and other candidates' => sub {
+    for my $case (@whole) {
+        my ($name, $path, $model, $more, $type, $text) = @$case;
+        $odd->steps({ pause => 0.25 }, answer($type, $text));
+        my ($r, $used) = ask($path, $model, $more, port => $t->port($beat));
+        is $used, '11 22 told -', "$name after a heartbeat";
+    }
+
+    my ($r, $used) = ask($chat, 'moved', ',"stream":true');
+    is $used, '2 40 told -', 'a dead one first';
+
+    $odd->answer(503, qq({$usage}), 'Content-Type' => $json);
+    ($r, $used) = ask($chat, 'both', ',"stream":true');
+    is $used, '2 40 told -', 'one that is busy';
+
+    # what the client has not seen does not count
+    $odd->steps(begun($sse, event(qq({"choices":[],$usage}))));
+    ($r, $used) = ask($chat, 'both', ',"stream":true',
+                      port => $t->port($barrier));
+    is $r->{header}{'x-hybrid-backend'}, 'forge', 'it has moved';
+    is $used, '2 40 told -', 'one that dies before its first token';
+};
 
 $t->done;

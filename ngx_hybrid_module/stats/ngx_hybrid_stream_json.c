@@ -600,7 +600,11 @@ ngx_hybrid_stream_number(ngx_hybrid_stream_t *s, ngx_uint_t index)
                                               : NGX_HYBRID_STREAM_TIME;
     n = 0;
 
-    if (s->len > NGX_HYBRID_STREAM_TEXT) {
+    /* its array is where it would be itself */
+
+    if (s->len > NGX_HYBRID_STREAM_TEXT
+        || s->arrays & ((ngx_uint_t) 1 << (s->depth - 1)))
+    {
         return;
     }
 
