@@ -301,8 +301,7 @@ ngx_hybrid_redis_node_flush(ngx_hybrid_redis_node_t *node)
             return;
         }
 
-        ngx_queue_remove(&op->queue);
-        node->npending--;
+        ngx_hybrid_redis_op_remove(op);
         op->unsent = 0;
 
         ngx_hybrid_redis_node_resend(node, op);
@@ -322,8 +321,7 @@ ngx_hybrid_redis_node_fail(ngx_hybrid_redis_node_t *node)
         op = ngx_queue_data(ngx_queue_head(&node->pending),
                             ngx_hybrid_redis_op_t, queue);
 
-        ngx_queue_remove(&op->queue);
-        node->npending--;
+        ngx_hybrid_redis_op_remove(op);
 
         if (op->handler) {
             op->handler(op->data, NULL);

@@ -151,6 +151,7 @@ ngx_hybrid_redis_op_t *ngx_hybrid_redis_op_create(
     ngx_hybrid_redis_node_t *node, ngx_hybrid_redis_script_t *script,
     ngx_uint_t argc, ngx_str_t *argv, ngx_hybrid_redis_handler_pt handler,
     void *data);
+void ngx_hybrid_redis_op_remove(ngx_hybrid_redis_op_t *op);
 ngx_int_t ngx_hybrid_redis_op_send(ngx_hybrid_redis_node_t *node,
     ngx_hybrid_redis_op_t *op, ngx_uint_t argc, ngx_str_t *argv);
 

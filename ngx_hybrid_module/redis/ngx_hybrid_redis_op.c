@@ -188,8 +188,28 @@ ngx_hybrid_redis_op_queue(ngx_hybrid_redis_node_t *node,
     ngx_queue_insert_tail(&node->pending, &op->queue);
     node->npending++;
 
+    /* a worker that leaves waits for answers, for nothing else */
+
+    node->deadline.cancelable = 0;
+
     if (!node->deadline.timer_set) {
         ngx_add_timer(&node->deadline, node->conf->timeout);
+    }
+}
+
+
+void
+ngx_hybrid_redis_op_remove(ngx_hybrid_redis_op_t *op)
+{
+    ngx_hybrid_redis_node_t  *node;
+
+    node = op->node;
+
+    ngx_queue_remove(&op->queue);
+    node->npending--;
+
+    if (ngx_queue_empty(&node->pending)) {
+        node->deadline.cancelable = 1;
     }
 }
 
@@ -223,8 +243,7 @@ ngx_hybrid_redis_op_reply(redisAsyncContext *ac, void *data, void *privdata)
 
     node = op->node;
 
-    ngx_queue_remove(&op->queue);
-    node->npending--;
+    ngx_hybrid_redis_op_remove(op);
 
     if (reply && reply->type == REDIS_REPLY_ERROR) {
 
