@@ -237,9 +237,6 @@ my @refused = (
 [ 'invalid option "keep_alive=1m": it is given twice'
   => in_client('options keep_alive=any num_ctx=2 keep_alive=1m;') ],
 
-(map { [ later($_->[0]) => in_client("$_->[0] $_->[1];") ] }
-    [ weight => '2' ]),
-
 (map { [ qq(invalid number of tokens "$_", it must be as in "200k/m", "5M/h" )
          . 'or "100000/d"' => in_client("tokens $_;") ] }
     '200k', '/m', '0/m', '-1/m', '1.5k/m', '200kk/m', '10/s', '1/w',
@@ -274,6 +271,9 @@ my @refused = (
     '', '0', '-1', 'soon', '61m'),
 [ 'invalid parameter "burst=2"' => in_client('queue 1 burst=2;') ],
 [ sprintf($directive, 'queue') => in_client('queue 1; queue 1;') ],
+(map { [ qq(invalid weight "$_", it must be 1 to 1000)
+         => in_client("weight $_;") ] } '0', '1001', '1.5'),
+[ sprintf($directive, 'weight') => in_client('weight 1; weight 1;') ],
 
 # hybrid_backend
 

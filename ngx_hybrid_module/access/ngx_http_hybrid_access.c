@@ -641,9 +641,11 @@ ngx_http_hybrid_access_go(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
         }
     }
 
-    ctx->going = 0;
+    rc = ngx_http_hybrid_queue_enter(r, ctx);
 
-    return NGX_OK;
+    ctx->going = (rc == NGX_AGAIN);
+
+    return rc;
 }
 
 

@@ -38,7 +38,7 @@ static ngx_http_hybrid_statement_t  ngx_http_hybrid_client_statements[] = {
     { ngx_string("concurrency"), 1, 2, ngx_http_hybrid_conf_concurrency },
     { ngx_string("budget"), 1, 2, ngx_http_hybrid_conf_budget },
     { ngx_string("queue"), 1, 2, ngx_http_hybrid_conf_queue },
-    { ngx_string("weight"), 1, 1, ngx_http_hybrid_conf_later },
+    { ngx_string("weight"), 1, 1, ngx_http_hybrid_conf_weight },
     { ngx_null_string, 0, 0, NULL }
 };
 

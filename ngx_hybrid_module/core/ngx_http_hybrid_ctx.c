@@ -91,6 +91,7 @@ ngx_http_hybrid_ctx_cleanup(void *data)
 
     ngx_http_hybrid_store_detach(ctx);
     ngx_http_hybrid_limit_end(ctx);
+    ngx_http_hybrid_queue_detach(ctx);
     ngx_http_hybrid_failure_detach(ctx);
     ngx_http_hybrid_peers_leave(ctx);
     ngx_http_hybrid_socket_done(ctx);

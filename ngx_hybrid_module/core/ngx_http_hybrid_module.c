@@ -8,6 +8,7 @@
 
 #include "ngx_http_hybrid_conf.h"
 #include "ngx_http_hybrid_answer.h"
+#include "ngx_http_hybrid_queue.h"
 #include "ngx_http_hybrid_cert.h"
 #include "ngx_http_hybrid_issuer.h"
 #include "ngx_http_hybrid_choice.h"
@@ -562,7 +563,9 @@ ngx_http_hybrid_init_zone(ngx_shm_zone_t *zone, void *data)
         return NGX_ERROR;
     }
 
-    if (ngx_http_hybrid_lever_init_zone(hmcf, zone->shm.log) != NGX_OK) {
+    if (ngx_http_hybrid_lever_init_zone(hmcf, zone->shm.log) != NGX_OK
+        || ngx_http_hybrid_queue_init_zone(hmcf, zone->shm.log) != NGX_OK)
+    {
         return NGX_ERROR;
     }
 
@@ -608,6 +611,7 @@ ngx_http_hybrid_init_process(ngx_cycle_t *cycle)
     if (ngx_http_hybrid_client_init_worker(hmcf) != NGX_OK
         || ngx_http_hybrid_request_init_worker(hmcf, cycle) != NGX_OK
         || ngx_http_hybrid_choice_init_worker(hmcf, cycle) != NGX_OK
+        || ngx_http_hybrid_queue_init_worker(hmcf, cycle) != NGX_OK
         || ngx_http_hybrid_failure_init_worker(hmcf, cycle) != NGX_OK
         || ngx_http_hybrid_jwt_init_worker(hmcf, cycle) != NGX_OK)
     {
@@ -654,6 +658,7 @@ ngx_http_hybrid_exit_process(ngx_cycle_t *cycle)
     }
 
     ngx_hybrid_health_end(hmcf->shm);
+    ngx_http_hybrid_queue_exit_worker(hmcf);
 
     if (hmcf->redis) {
         ngx_http_hybrid_idle_exit_worker(hmcf);

@@ -65,6 +65,7 @@ typedef struct {
     ngx_http_hybrid_client_t       stranger;  /* whom hybrid_shadow lets in */
     ngx_http_hybrid_store_t       *store;     /* clients from Redis */
     ngx_http_hybrid_prober_t      *prober;
+    ngx_http_hybrid_queue_t       *queue;     /* NULL: nobody waits */
     ngx_queue_t                    tries;     /* that are with a peer */
     ngx_atomic_uint_t              health_seen;
 } ngx_http_hybrid_main_conf_t;
@@ -140,6 +141,9 @@ typedef struct {
 typedef struct {
     ngx_http_hybrid_backend_t     *backend;
     ngx_http_hybrid_rename_t      *rename;
+    ngx_uint_t                     group;     /* of equals */
+    ngx_msec_t                     taken;     /* its slot */
+    const char                    *why;       /* it was passed over */
 
     /* what the backend's own upstream keeps for this request */
     void                          *data;
@@ -300,6 +304,7 @@ struct ngx_http_hybrid_ctx_s {
     ngx_msec_t                         start;
     ngx_msec_t                         queued;
     ngx_msec_t                         queue_time;
+    ngx_http_hybrid_turn_t            *turn;  /* in the line for a slot */
 
     ngx_uint_t                         loss;   /* limits without Redis */
     void                              *view;   /* of the status page */
@@ -593,6 +598,14 @@ void ngx_http_hybrid_attempt_failed(ngx_http_hybrid_ctx_t *ctx,
     ngx_uint_t timedout);
 void ngx_http_hybrid_attempt_passed(ngx_http_hybrid_ctx_t *ctx,
     ngx_http_hybrid_candidate_t *cand, ngx_str_t *why);
+
+/*
+ * The wait for a slot.  NGX_AGAIN: the request waits and will be resumed, and
+ * this is to be called again; NGX_OK: go on; else a refusal.
+ */
+ngx_int_t ngx_http_hybrid_queue_enter(ngx_http_request_t *r,
+    ngx_http_hybrid_ctx_t *ctx);
+void ngx_http_hybrid_queue_detach(ngx_http_hybrid_ctx_t *ctx);
 
 /* around nginx's own chain writer */
 ngx_int_t ngx_http_hybrid_socket_output(void *data, ngx_chain_t *in);

@@ -22,6 +22,7 @@
 #include "ngx_hybrid_model.h"
 #include "ngx_hybrid_shm.h"
 #include "ngx_hybrid_health.h"
+#include "ngx_hybrid_line.h"
 #include "ngx_hybrid_doc.h"
 #include "ngx_hybrid_watch.h"
 #include "ngx_hybrid_getter.h"
@@ -61,6 +62,8 @@ typedef struct ngx_http_hybrid_issuer_s   ngx_http_hybrid_issuer_t;
 typedef struct ngx_http_hybrid_failures_s ngx_http_hybrid_failures_t;
 typedef struct ngx_http_hybrid_gce_s      ngx_http_hybrid_gce_t;
 typedef struct ngx_http_hybrid_jwt_s      ngx_http_hybrid_jwt_t;
+typedef struct ngx_http_hybrid_queue_s    ngx_http_hybrid_queue_t;
+typedef struct ngx_http_hybrid_turn_s     ngx_http_hybrid_turn_t;
 typedef struct ngx_http_hybrid_jwt_header_s  ngx_http_hybrid_jwt_header_t;
 
 
@@ -224,6 +227,7 @@ struct ngx_http_hybrid_backend_s {
     uint64_t                       price_output;
 
     ngx_hybrid_health_t           *health;
+    ngx_uint_t                     waiters; /* this worker's, for a slot */
     ngx_hybrid_path_t            **paths;   /* in the order of the peers */
     ngx_uint_t                     npaths;
     ngx_http_hybrid_peers_t       *peers;   /* NULL: they can't be told of */

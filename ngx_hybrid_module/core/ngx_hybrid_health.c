@@ -38,7 +38,8 @@ ngx_str_t  ngx_hybrid_passed_names[] = {
     ngx_string("wedged"),
     ngx_string("drained"),
     ngx_string("disabled"),
-    ngx_string("budget")
+    ngx_string("budget"),
+    ngx_string("queue")
 };
 
 

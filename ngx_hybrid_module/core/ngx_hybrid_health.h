@@ -58,6 +58,7 @@ typedef enum {
     ngx_hybrid_passed_drained,
     ngx_hybrid_passed_disabled,
     ngx_hybrid_passed_budget,
+    ngx_hybrid_passed_queue,           /* one would have to wait too long */
     ngx_hybrid_passed_n
 } ngx_hybrid_passed_e;
 
@@ -111,6 +112,12 @@ struct ngx_hybrid_health_s {
     ngx_atomic_t               late;     /* msec, a model should be gone */
     ngx_atomic_t               progress; /* msec, bytes of any answer came */
     ngx_atomic_t               changed;  /* msec, of "wedged" or "blocked" */
+    ngx_atomic_t               service;  /* usec, moving average, 0: none */
+
+    /* see ngx_hybrid_line.h, changed by the mutex */
+    ngx_atomic_t               waiting;  /* requests */
+    uint64_t                   start;    /* of the last that was served */
+    uint64_t                   finish;   /* the last of all clients' */
     u_short                    nname;
     u_char                     name[NGX_HYBRID_LABEL_MAX];
 };

@@ -152,6 +152,7 @@ ngx_hybrid_pair_make(ngx_hybrid_pairs_t *pairs, ngx_shmtx_t *mutex,
         ngx_memory_barrier();
 
         pair->ttft = 0;
+        pair->service = 0;
         pair->fails = 0;
         pair->open = 0;
         pair->opened = 0;
@@ -176,6 +177,13 @@ ngx_hybrid_pair_make(ngx_hybrid_pairs_t *pairs, ngx_shmtx_t *mutex,
 void
 ngx_hybrid_pair_token(ngx_hybrid_pair_t *pair, uint64_t usec)
 {
+    ngx_hybrid_pair_average(&pair->ttft, usec);
+}
+
+
+void
+ngx_hybrid_pair_average(ngx_atomic_t *average, uint64_t usec)
+{
     ngx_atomic_uint_t  old;
 
     /* an hour is as bad as it gets */
@@ -184,14 +192,14 @@ ngx_hybrid_pair_token(ngx_hybrid_pair_t *pair, uint64_t usec)
 
     /* a lost update does not matter */
 
-    old = pair->ttft;
+    old = *average;
 
     if (old == 0) {
-        pair->ttft = ngx_max(usec, 1);
+        *average = ngx_max(usec, 1);
         return;
     }
 
-    pair->ttft = ngx_max(old - old / 8 + (ngx_atomic_uint_t) usec / 8, 1);
+    *average = ngx_max(old - old / 8 + (ngx_atomic_uint_t) usec / 8, 1);
 }
 
 

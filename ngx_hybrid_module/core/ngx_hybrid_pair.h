@@ -30,6 +30,7 @@
 typedef struct {
     ngx_atomic_t               used;     /* msec */
     ngx_atomic_t               ttft;     /* usec, moving average, 0: none */
+    ngx_atomic_t               service;  /* usec, the same of whole answers */
     ngx_atomic_t               fails;    /* in a row */
     ngx_atomic_t               open;     /* msec until, 0: closed */
     ngx_atomic_t               opened;   /* times in a row */
@@ -63,6 +64,9 @@ ngx_hybrid_pair_t *ngx_hybrid_pair_make(ngx_hybrid_pairs_t *pairs,
 
 /* a first token came after so many usec: the average goes an eighth there */
 void ngx_hybrid_pair_token(ngx_hybrid_pair_t *pair, uint64_t usec);
+
+/* any such average in shared memory */
+void ngx_hybrid_pair_average(ngx_atomic_t *average, uint64_t usec);
 
 void ngx_hybrid_pair_passed(ngx_hybrid_pair_t *pair);
 

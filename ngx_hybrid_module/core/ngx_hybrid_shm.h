@@ -216,6 +216,7 @@ typedef struct {
     ngx_atomic_t               health_generation;
     ngx_hybrid_pairs_t        *pairs;     /* models on backends */
     struct ngx_hybrid_lever_node_s  *levers;    /* of operators */
+    struct ngx_hybrid_line_s  *line;      /* of who waits, NULL: nobody may */
     ngx_atomic_t               flush_due; /* msec */
     ngx_atomic_t               flushes;
     ngx_uint_t                 max;       /* series there is room for */

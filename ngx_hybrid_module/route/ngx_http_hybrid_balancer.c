@@ -144,7 +144,7 @@ ngx_http_hybrid_balancer_init_peer(ngx_http_request_t *r,
     for (i = 0; i < ctx->ncandidates; i++) {
         ctx->candidates[i].initialized = 0;
         ctx->candidates[i].spent = 0;
-        ctx->candidates[i].let = 0;
+        ctx->candidates[i].let = ctx->candidates[i].slot;
         ctx->candidates[i].full = 0;
     }
 
@@ -245,13 +245,13 @@ ngx_http_hybrid_balancer_choose(ngx_http_request_t *r,
                 why = "no_live";
 
             } else if (rc != NGX_OK && rc != NGX_DONE) {
-                ngx_http_hybrid_choice_free(cand);
+                ngx_http_hybrid_choice_free(ctx, cand);
                 return rc;
             }
         }
 
         if (why) {
-            ngx_http_hybrid_choice_free(cand);
+            ngx_http_hybrid_choice_free(ctx, cand);
 
             if (!last) {
                 reason.data = (u_char *) why;
@@ -487,7 +487,7 @@ ngx_http_hybrid_balancer_free(ngx_peer_connection_t *pc, void *data,
     stale = 0;
 
     ngx_http_hybrid_peers_leave(ctx);
-    ngx_http_hybrid_choice_free(cand);
+    ngx_http_hybrid_choice_free(ctx, cand);
 
     if (ctx->u == NULL) {
 

@@ -41,9 +41,6 @@ static void ngx_http_hybrid_choice_look(ngx_http_hybrid_ctx_t *ctx,
     ngx_http_hybrid_candidate_t *cand, ngx_http_hybrid_choice_t *choice);
 static ngx_uint_t ngx_http_hybrid_choice_better(
     ngx_http_hybrid_choice_t *one, ngx_http_hybrid_choice_t *two);
-static ngx_hybrid_pair_t *ngx_http_hybrid_choice_pair(
-    ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_candidate_t *cand,
-    ngx_uint_t make);
 static ngx_uint_t ngx_http_hybrid_choice_broken(ngx_http_hybrid_ctx_t *ctx);
 static void ngx_http_hybrid_choice_count(ngx_http_hybrid_ctx_t *ctx,
     ngx_http_hybrid_candidate_t *cand);
@@ -94,6 +91,11 @@ ngx_http_hybrid_choice_reap(ngx_event_t *ev)
 
     ngx_hybrid_health_reap(reaper->shm);
 
+    if (reaper->shm->sh->line) {
+        ngx_hybrid_line_reap(reaper->shm->sh->line,
+                             &reaper->shm->shpool->mutex);
+    }
+
     ngx_add_timer(ev, NGX_HTTP_HYBRID_CHOICE_REAP);
 }
 
@@ -137,7 +139,7 @@ static void
 ngx_http_hybrid_choice_look(ngx_http_hybrid_ctx_t *ctx,
     ngx_http_hybrid_candidate_t *cand, ngx_http_hybrid_choice_t *choice)
 {
-    ngx_uint_t                  slots, busy, i, alive, fast;
+    ngx_uint_t                  slots, busy, alive, fast;
     ngx_hybrid_pair_t          *pair;
     ngx_hybrid_model_t         *model;
     ngx_atomic_uint_t           ttft;
@@ -159,23 +161,7 @@ ngx_http_hybrid_choice_look(ngx_http_hybrid_ctx_t *ctx,
 
     /* degraded, or not there at all: after all others */
 
-    alive = (backend->npaths == 0);
-    fast = alive;
-
-    for (i = 0; i < backend->npaths; i++) {
-
-        if (backend->paths[i]->down || backend->paths[i]->idle
-            || backend->paths[i]->lever != ngx_hybrid_lever_enabled)
-        {
-            continue;
-        }
-
-        alive = 1;
-
-        if (!backend->paths[i]->slow) {
-            fast = 1;
-        }
-    }
+    alive = ngx_http_hybrid_choice_alive(backend, &fast);
 
     if (!alive) {
         choice->rank += 16;
@@ -219,79 +205,6 @@ ngx_http_hybrid_choice_better(ngx_http_hybrid_choice_t *one,
     /* one that is not known yet is tried before it is judged */
 
     return one->ttft < two->ttft;
-}
-
-
-const char *
-ngx_http_hybrid_choice_take(ngx_http_hybrid_ctx_t *ctx,
-    ngx_http_hybrid_candidate_t *cand, ngx_uint_t last)
-{
-    ngx_msec_t                  left;
-    ngx_hybrid_pair_t          *pair;
-    ngx_hybrid_health_t        *health;
-    ngx_http_hybrid_backend_t  *backend;
-
-    backend = cand->backend;
-    health = backend->health;
-
-    if (cand->slot) {
-        return NULL;
-    }
-
-    switch (health->lever) {
-
-    case ngx_hybrid_lever_drained:
-        return "drained";
-
-    case ngx_hybrid_lever_disabled:
-        return "disabled";
-    }
-
-    left = ngx_hybrid_health_blocked(health);
-
-    if (left) {
-        ctx->retry_after = ngx_max(ctx->retry_after, left / 1000 + 1);
-        return "quota";
-    }
-
-    if (health->wedged && !last) {
-        return "wedged";
-    }
-
-    if (!ngx_hybrid_health_take(health, backend->slots)) {
-        return "busy";
-    }
-
-    /*
-     * Last: it may be this request that finds out whether it works again,
-     * and then by all paths that there are.
-     */
-
-    pair = cand->let || ctx->endpoint->verb != NGX_HTTP_HYBRID_VERB_INFERENCE
-           ? NULL : ngx_http_hybrid_choice_pair(ctx, cand, 0);
-
-    left = pair ? ngx_hybrid_pair_open(pair, 1) : 0;
-
-    if (left) {
-        ngx_hybrid_health_give(health);
-        ctx->retry_after = ngx_max(ctx->retry_after, left / 1000 + 1);
-        return "breaker";
-    }
-
-    cand->slot = 1;
-    cand->let = 1;
-
-    return NULL;
-}
-
-
-void
-ngx_http_hybrid_choice_free(ngx_http_hybrid_candidate_t *cand)
-{
-    if (cand->slot) {
-        cand->slot = 0;
-        ngx_hybrid_health_give(cand->backend->health);
-    }
 }
 
 
@@ -346,6 +259,8 @@ ngx_http_hybrid_choice_ended(ngx_http_hybrid_ctx_t *ctx,
         ngx_http_hybrid_choice_failed(ctx, cand, status);
         return;
     }
+
+    ngx_http_hybrid_choice_served(ctx, cand);
 
     if (ngx_http_hybrid_choice_broken(ctx)) {
         ngx_http_hybrid_choice_count(ctx, cand);
@@ -490,7 +405,7 @@ ngx_http_hybrid_choice_block(ngx_http_hybrid_ctx_t *ctx,
 }
 
 
-static ngx_hybrid_pair_t *
+ngx_hybrid_pair_t *
 ngx_http_hybrid_choice_pair(ngx_http_hybrid_ctx_t *ctx,
     ngx_http_hybrid_candidate_t *cand, ngx_uint_t make)
 {

@@ -28,7 +28,35 @@ void ngx_http_hybrid_choice_order(ngx_http_hybrid_ctx_t *ctx,
  */
 const char *ngx_http_hybrid_choice_take(ngx_http_hybrid_ctx_t *ctx,
     ngx_http_hybrid_candidate_t *cand, ngx_uint_t last);
-void ngx_http_hybrid_choice_free(ngx_http_hybrid_candidate_t *cand);
+void ngx_http_hybrid_choice_free(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_candidate_t *cand);
+
+/* why it makes no sense to wait for it, else NULL */
+const char *ngx_http_hybrid_choice_closed(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_candidate_t *cand);
+
+/* one whose slot was taken; NULL, or why it is not there any more */
+const char *ngx_http_hybrid_choice_admit(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_candidate_t *cand);
+
+/* usec that a request takes there, of late, 0: not known */
+ngx_atomic_uint_t ngx_http_hybrid_choice_service(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_candidate_t *cand);
+
+/* it ends with its slot: the time that it took is remembered */
+void ngx_http_hybrid_choice_served(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_candidate_t *cand);
+
+ngx_hybrid_pair_t *ngx_http_hybrid_choice_pair(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_candidate_t *cand, ngx_uint_t make);
+
+/* one of its paths is, and "fast": not slow */
+ngx_uint_t ngx_http_hybrid_choice_alive(ngx_http_hybrid_backend_t *backend,
+    ngx_uint_t *fast);
+
+/* not now: the operator, its quota, or no path that is alive */
+const char *ngx_http_hybrid_choice_away(ngx_http_hybrid_backend_t *backend,
+    ngx_msec_t *left);
 
 /* a try has failed: status is the backend's or 0, no answer */
 void ngx_http_hybrid_choice_failed(ngx_http_hybrid_ctx_t *ctx,

@@ -18,6 +18,7 @@
 
 typedef struct {
     ngx_hybrid_model_t        *model;        /* no other embeds, or NULL */
+    ngx_uint_t                 group;
     unsigned                   makes:1;
     unsigned                   discovered:1;
     unsigned                   missing:1;    /* not on a backend's list */
@@ -110,6 +111,7 @@ ngx_http_hybrid_route_collect(ngx_http_request_t *r,
 
         n = ctx->ncandidates;
         first = group[g].n > 1 ? route->turn++ : 0;
+        seek.group = g;
         seek.discovered = group[g].discovered;
 
         for (i = 0; i < group[g].n; i++) {
@@ -211,6 +213,7 @@ ngx_http_hybrid_route_add(ngx_http_hybrid_ctx_t *ctx,
 
     cand->backend = backend;
     cand->rename = rename;
+    cand->group = seek->group;
 
     if (!ngx_http_hybrid_route_open(ctx, cand)) {
         seek->denied = 1;

@@ -38,6 +38,10 @@ static ngx_uint_t ngx_http_hybrid_view_in_flight(
     ngx_http_hybrid_backend_t *backend);
 static ngx_uint_t ngx_http_hybrid_view_slots(
     ngx_http_hybrid_backend_t *backend);
+static ngx_uint_t ngx_http_hybrid_view_waiting(
+    ngx_http_hybrid_backend_t *backend);
+static void ngx_http_hybrid_prom_service(ngx_http_hybrid_view_t *view,
+    ngx_http_hybrid_out_t *out);
 static ngx_uint_t ngx_http_hybrid_view_stuck(
     ngx_http_hybrid_backend_t *backend);
 static ngx_uint_t ngx_http_hybrid_view_models(
@@ -97,7 +101,8 @@ ngx_http_hybrid_json_backend(ngx_http_hybrid_view_t *view,
 
     ngx_http_hybrid_out(out, "{\"name\":\"%V\",\"api\":\"%s\","
                         "\"egress\":\"%s\",\"probed\":%s,\"slots\":%ui,"
-                        "\"in_flight\":%ui,\"stuck\":%s",
+                        "\"in_flight\":%ui,\"waiting\":%uA,"
+                        "\"service_seconds\":%.3f,\"stuck\":%s",
                         &backend->name,
                         backend->api == ngx_http_hybrid_api_ollama
                         ? "ollama" : "openai",
@@ -105,6 +110,8 @@ ngx_http_hybrid_json_backend(ngx_http_hybrid_view_t *view,
                         ? "local" : "cloud",
                         backend->target ? "true" : "false", backend->slots,
                         ngx_hybrid_health_busy(backend->health),
+                        backend->health->waiting,
+                        (double) backend->health->service / 1e6,
                         backend->health->wedged ? "true" : "false");
 
     ngx_http_hybrid_json_models(view, backend, out);
@@ -300,6 +307,10 @@ ngx_http_hybrid_prom_backends(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_prom_gauge(view, out, "slots",
                                "Requests that it answers at a time, 0: no "
                                "bound.", ngx_http_hybrid_view_slots);
+    ngx_http_hybrid_prom_gauge(view, out, "waiting",
+                               "Requests that wait for a slot of it.",
+                               ngx_http_hybrid_view_waiting);
+    ngx_http_hybrid_prom_service(view, out);
     ngx_http_hybrid_prom_gauge(view, out, "stuck",
                                "Whether it answers probes, but no requests.",
                                ngx_http_hybrid_view_stuck);
@@ -392,6 +403,38 @@ static ngx_uint_t
 ngx_http_hybrid_view_slots(ngx_http_hybrid_backend_t *backend)
 {
     return backend->slots;
+}
+
+
+static ngx_uint_t
+ngx_http_hybrid_view_waiting(ngx_http_hybrid_backend_t *backend)
+{
+    return backend->health->waiting;
+}
+
+
+static void
+ngx_http_hybrid_prom_service(ngx_http_hybrid_view_t *view,
+    ngx_http_hybrid_out_t *out)
+{
+    ngx_uint_t                   i;
+    ngx_http_hybrid_backend_t  **backends;
+
+    backends = view->conf->backends.elts;
+
+    ngx_http_hybrid_out(out,
+        "# HELP ngx_hybrid_backend_service_seconds For how long a request has "
+        "its slot, of late.\n"
+        "# TYPE ngx_hybrid_backend_service_seconds gauge\n");
+
+    for (i = 0; i < view->conf->backends.nelts; i++) {
+        if (backends[i]->health->service) {
+            ngx_http_hybrid_out(out,
+                "ngx_hybrid_backend_service_seconds{backend=\"%V\"} %.3f\n",
+                &backends[i]->name,
+                (double) backends[i]->health->service / 1e6);
+        }
+    }
 }
 
 
