@@ -99,6 +99,10 @@ char *ngx_http_hybrid_conf_budget(ngx_conf_t *cf, void *block);
 char *ngx_http_hybrid_conf_queue(ngx_conf_t *cf, void *block);
 char *ngx_http_hybrid_conf_weight(ngx_conf_t *cf, void *block);
 
+/* warns of clouds that a client's budget can't count */
+void ngx_http_hybrid_conf_prices(ngx_conf_t *cf,
+    ngx_http_hybrid_main_conf_t *hmcf);
+
 char *ngx_http_hybrid_conf_loss(ngx_conf_t *cf, ngx_str_t *value,
     ngx_http_hybrid_loss_e *loss);
 

@@ -260,6 +260,45 @@ ngx_http_hybrid_conf_weight(ngx_conf_t *cf, void *block)
 }
 
 
+/* a cloud without a price costs nothing, as far as we know */
+
+void
+ngx_http_hybrid_conf_prices(ngx_conf_t *cf, ngx_http_hybrid_main_conf_t *hmcf)
+{
+    ngx_uint_t                   i;
+    ngx_http_hybrid_client_t   **clients;
+    ngx_http_hybrid_backend_t  **backends;
+
+    clients = hmcf->clients.elts;
+
+    for (i = 0; i < hmcf->clients.nelts; i++) {
+        if (clients[i]->limits[ngx_hybrid_meter_budget].quota
+            && (clients[i]->egress & NGX_HTTP_HYBRID_EGRESS_CLOUD))
+        {
+            break;
+        }
+    }
+
+    if (i == hmcf->clients.nelts) {
+        return;
+    }
+
+    backends = hmcf->backends.elts;
+
+    for (i = 0; i < hmcf->backends.nelts; i++) {
+        if (backends[i]->egress == NGX_HTTP_HYBRID_EGRESS_CLOUD
+            && !backends[i]->priced)
+        {
+            ngx_log_error(NGX_LOG_WARN, cf->log, 0,
+                          "no \"budget\" counts what backend \"%V\" costs: "
+                          "it has no \"price\" in %s:%ui",
+                          &backends[i]->name, backends[i]->place.file,
+                          backends[i]->place.line);
+        }
+    }
+}
+
+
 /* max and unit: of a burst, if there may be one */
 
 static char *

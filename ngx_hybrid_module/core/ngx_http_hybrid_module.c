@@ -350,6 +350,8 @@ ngx_http_hybrid_init_main_conf(ngx_conf_t *cf, void *conf)
 
     hmcf->resolver = resolver;
 
+    ngx_http_hybrid_conf_prices(cf, hmcf);
+
     if (ngx_http_hybrid_peers_init(cf, hmcf) != NGX_OK
         || ngx_http_hybrid_route_init(cf, hmcf) != NGX_OK
         || ngx_http_hybrid_size_init(cf, hmcf) != NGX_OK
