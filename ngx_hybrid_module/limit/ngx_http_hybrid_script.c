@@ -56,7 +56,7 @@ static ngx_int_t ngx_http_hybrid_script_read(redisReply *reply, ngx_uint_t i,
  *       A bucket: nsec of a unit, usec of a burst, usec that a debt goes at
  *       most, units to charge (or, negative, to give back), units wanted, and
  *       the least of them that is of use; how far the gateway's own bucket is
- *       ahead, for a Redis that has lost its data.
+ *       ahead, for a Redis that has lost its data: what is charged is in it.
  *   b field kind quota period charge want min spent
  *       A budget, of a "day" or a "month"; period and spent are what the
  *       gateway knows, and what it gives back is of that period.
@@ -96,12 +96,10 @@ static ngx_hybrid_redis_script_t  ngx_http_hybrid_lease_script = {
         "local function bucket(field, step, span, deepest, charge, want,\n"
         "                      least, ahead)\n"
         "  local old = had[field]\n"
-        "  local tat = max(tonumber(old or 0), now + ahead)\n"
+        "  local tat = max(tonumber(old or 0), now)\n"
         "  if charge > 0 then tat = tat + ceil(charge * step / 1000) end\n"
-        "  if charge < 0 then\n"
-        "    tat = max(now, tat - floor(-charge * step / 1000))\n"
-        "  end\n"
-        "  tat = min(tat, now + deepest)\n"
+        "  if charge < 0 then tat = tat - floor(-charge * step / 1000) end\n"
+        "  tat = min(max(tat, now + ahead), now + deepest)\n"
         "  local free = max(0, floor((now + span - tat) * 1000 / step))\n"
         "  local n = min(want, free)\n"
         "  if n < least then n = 0 end\n"
@@ -136,10 +134,10 @@ static ngx_hybrid_redis_script_t  ngx_http_hybrid_lease_script = {
         "  local old = had[field]\n"
         "  local of, spent = string.match(old or '', '^(%d+) (%d+)$')\n"
         "  spent = tonumber(of) == first and tonumber(spent) or 0\n"
-        "  if period == first then spent = max(spent, own) end\n"
         "  if charge > 0 or period == first then\n"
         "    spent = max(0, spent + charge)\n"
         "  end\n"
+        "  if period == first then spent = max(spent, own) end\n"
         "  local left = max(0, quota - spent)\n"
         "  local n = min(want, left)\n"
         "  if n < least then n = 0 end\n"
