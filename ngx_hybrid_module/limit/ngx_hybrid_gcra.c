@@ -64,7 +64,13 @@ ngx_hybrid_gcra_charge(ngx_atomic_t *tat, uint64_t now, uint64_t cost,
 void
 ngx_hybrid_gcra_refund(ngx_atomic_t *tat, uint64_t cost)
 {
-    (void) ngx_atomic_fetch_add(tat, - (ngx_atomic_int_t) cost);
+    ngx_atomic_uint_t  old;
+
+    /* the bucket may have been emptied since, or have another interval */
+
+    do {
+        old = *tat;
+    } while (!ngx_atomic_cmp_set(tat, old, old > cost ? old - cost : 0));
 }
 
 

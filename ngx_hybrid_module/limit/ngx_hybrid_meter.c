@@ -126,9 +126,20 @@ ngx_hybrid_meter_period(ngx_hybrid_meter_t *meter, ngx_uint_t period)
 
     old = meter->period;
 
-    if (old < period && ngx_atomic_cmp_set(&meter->period, old, period)) {
-        meter->account = 0;
+    if (old >= period || !ngx_atomic_cmp_set(&meter->period, old, period)) {
+        return;
     }
+
+    meter->account = 0;
+
+    /* what the old one had too much is not given back to the new one */
+
+    meter->credits = 0;
+
+    do {
+        old = meter->owed;
+    } while ((ngx_atomic_int_t) old < 0
+             && !ngx_atomic_cmp_set(&meter->owed, old, 0));
 }
 
 
