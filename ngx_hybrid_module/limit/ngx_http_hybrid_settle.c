@@ -9,6 +9,7 @@
 #include "ngx_http_hybrid_lease.h"
 
 
+static void ngx_http_hybrid_limit_prompt(ngx_http_hybrid_ctx_t *ctx);
 static void ngx_http_hybrid_limit_used(ngx_http_hybrid_ctx_t *ctx,
     ngx_uint_t meter, uint64_t used);
 static void ngx_http_hybrid_limit_average(ngx_http_hybrid_client_t *client,
@@ -37,6 +38,8 @@ ngx_http_hybrid_limit_end(ngx_http_hybrid_ctx_t *ctx)
         return;
     }
 
+    ngx_http_hybrid_limit_prompt(ctx);
+
     lease = client->lease;
     cost = ctx->usage.input + ctx->usage.output;
 
@@ -59,6 +62,29 @@ ngx_http_hybrid_limit_end(ngx_http_hybrid_ctx_t *ctx)
     }
 
     ngx_http_hybrid_delay_wake(lease);
+}
+
+
+/*
+ * A client that left before the answer had begun: the prompt was read, and a
+ * cloud wants money for it.
+ */
+
+static void
+ngx_http_hybrid_limit_prompt(ngx_http_hybrid_ctx_t *ctx)
+{
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+
+    if (ctx->usage.input == 0 && ctx->usage.output == 0
+        && ctx->tries && ctx->u && ctx->u->request_sent
+        && !ctx->u->header_sent
+        && (r->headers_out.status == NGX_HTTP_CLIENT_CLOSED_REQUEST
+            || r->connection->error))
+    {
+        ctx->usage.input = ctx->reserve.input;
+    }
 }
 
 
