@@ -85,6 +85,7 @@ bench:  ## benchmarks
 	@t/bench/clients
 	@t/bench/timing
 	@t/bench/streams
+	@t/bench/fairness
 
 lab:  ## paths and machines that fail, in network namespaces (root), or T
 	@tools/deps lab

@@ -14,14 +14,16 @@ my $t = Hybrid->new;
 my ($forge, $anvil) = map { $t->backend($_, models => 'm,n', tokens => 2) }
                           qw(forge anvil);
 my %client = map { $_ => $t->token($_) }
-             qw(holder batch alice bob heavy light plain short);
+             qw(holder batch alice bob heavy light plain short),
+             map { "c$_" } 0 .. 9;
 $t->{as} = $client{holder};
 
 my %limit = (holder => '', plain => '', batch => 'queue 50 timeout=60s;',
     alice => 'queue 8 timeout=60s;', bob => 'queue 2 timeout=60s;',
     heavy => 'queue 100 timeout=60s; weight 3;',
     light => 'queue 100 timeout=60s; weight 1;',
-    short => 'queue 8 timeout=300ms;');
+    short => 'queue 8 timeout=300ms;',
+    map { ("c$_" => 'queue 300 timeout=60s;') } 0 .. 9);
 
 my $clients = join '', map {
     "hybrid_client $_ { $client{$_}{line} models *; $limit{$_} }\n"
@@ -33,7 +35,7 @@ my @status = (server => 'location = /status { hybrid_status json; }
 sub conf {
     my ($routes, $forge_more, $anvil_more) = @_;
     return (@status, http => <<"END");
-    hybrid_zone 2m;
+    hybrid_zone 8m;
     $clients
     upstream forge { zone forge 64k; server $forge->{addr} max_fails=0; }
     upstream anvil { zone anvil 64k; server $anvil->{addr} max_fails=0; }
@@ -166,6 +168,32 @@ subtest 'weights' => sub {
     $n{$_}++ for (served($forge))[0 .. 99];
     cmp_ok abs($n{heavy} / $n{light} / 3 - 1), '<=', 0.05,
            "$n{heavy} : $n{light} is 3 : 1";
+    $t->stop;
+};
+
+
+subtest 'equals, of whom one sends a hundred times as much' => sub {
+    my @load = map { 2 * $_ } 100, 70, 40, 20, 10, 5, 3, 2, 1, 1;
+    $forge->clear;
+    $t->start(workers => 2, conf('hybrid_route * forge;'));
+    my ($held) = hold($forge);
+    my @line;
+    for my $i (0 .. 9) {
+        push @line, map { held("c$i") } 1 .. $load[$i];
+        poll { waiting() == @line } or return fail "c$i waits";
+    }
+    $held->close;
+    poll { served($forge) >= 20 };
+
+    # as long as all wait
+    my %n = map { ("c$_" => 0) } 0 .. 9;
+    $n{$_}++ for (served($forge))[0 .. 19];
+    my ($sum, $squares) = (0, 0);
+    for (values %n) { $sum += $_; $squares += $_ ** 2 }
+    my $jain = $sum ** 2 / (10 * $squares);
+    cmp_ok $jain, '>=', 0.95, "Jain's index is $jain";
+    $_->close for @line;
+    soon { waiting() == 0 } 'the others have left';
     $t->stop;
 };
 

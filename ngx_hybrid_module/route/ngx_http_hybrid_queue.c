@@ -24,6 +24,9 @@
 /* seconds */
 #define NGX_HTTP_HYBRID_QUEUE_RETRY  3600
 
+/* msec between warnings */
+#define NGX_HTTP_HYBRID_QUEUE_WARN   60000
+
 /* tokens of an answer that is not bounded */
 #define NGX_HTTP_HYBRID_QUEUE_OUTPUT 256
 
@@ -335,7 +338,13 @@ ngx_http_hybrid_queue_wait(ngx_http_hybrid_ctx_t *ctx, ngx_uint_t first,
         if (rc == NGX_BUSY) {
             turn->full = 1;
 
-        } else if (rc == NGX_ERROR) {
+        } else if (rc == NGX_ERROR
+                   && (queue->warned == 0
+                       || ngx_current_msec - queue->warned
+                          > NGX_HTTP_HYBRID_QUEUE_WARN))
+        {
+            queue->warned = ngx_max(ngx_current_msec, 1);
+
             ngx_log_error(NGX_LOG_WARN, ctx->request->connection->log, 0,
                           "client \"%V\" can't wait: hybrid_zone has no room "
                           "for more waiting requests", &ctx->client->name);

@@ -50,6 +50,7 @@ struct ngx_http_hybrid_queue_s {
     ngx_queue_t                    turns;
     ngx_uint_t                     n;
     ngx_msec_t                     swept;
+    ngx_msec_t                     warned;   /* the zone is full */
     ngx_event_t                    timer;
     ngx_event_t                    freed;
     ngx_connection_t               dummy;
