@@ -87,8 +87,13 @@ my @refused = (
   => 'hybrid_redis cluster db=1 127.0.0.1:1;' ],
 (map { [ '"cluster" and "sentinel=" need host:port instead of "unix:/r"'
   => "hybrid_redis 127.0.0.1:1 unix:/r $_;" ] } 'cluster', 'sentinel=main'),
-(map { [ qq("$_" is not available in this version: use stunnel, or a unix )
-  . 'socket' => "hybrid_redis 127.0.0.1:1 $_;" ] } 'tls', 'tls_ca=ca.pem'),
+(map { [ '"tls_..." parameters need "tls=on"'
+  => "hybrid_redis 127.0.0.1:1 $_;" ] } 'tls_ca=ca.pem', 'tls_name=x'),
+[ 'invalid parameter "tls=yes"' => 'hybrid_redis 127.0.0.1:1 tls=yes;' ],
+[ '"tls=on" needs host:port instead of "unix:/r"'
+  => 'hybrid_redis unix:/r tls;' ],
+[ '"tls_certificate=" and "tls_key=" need each other'
+  => "hybrid_redis 127.0.0.1:1 tls=on tls_key=$dir/good;" ],
 [ '"sentinel_username=" needs "sentinel_password_file="'
   => 'hybrid_redis 127.0.0.1:1 sentinel=main sentinel_username=u;' ],
 [ '"sentinel_password_file=" needs "sentinel=", the name of the master'

@@ -73,6 +73,12 @@ char *ngx_http_hybrid_heartbeat(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 
 /* "options" of hybrid_client */
+
+/* core/ngx_http_hybrid_conf_redis_tls.c; known: it is one of TLS's */
+char *ngx_http_hybrid_redis_tls_option(ngx_conf_t *cf, ngx_str_t *arg,
+    ngx_hybrid_redis_conf_t *rcf, ngx_uint_t *known);
+char *ngx_http_hybrid_redis_tls(ngx_conf_t *cf, ngx_hybrid_redis_conf_t *rcf);
+
 char *ngx_http_hybrid_conf_options(ngx_conf_t *cf, void *block);
 
 /* "price" of hybrid_backend */

@@ -137,7 +137,7 @@ ngx_http_hybrid_redis_check(ngx_conf_t *cf, ngx_hybrid_redis_conf_t *rcf)
         return NGX_CONF_ERROR;
     }
 
-    return NGX_CONF_OK;
+    return ngx_http_hybrid_redis_tls(cf, rcf);
 }
 
 
@@ -290,9 +290,16 @@ static char *
 ngx_http_hybrid_redis_option(ngx_conf_t *cf, ngx_str_t *arg,
     ngx_hybrid_redis_conf_t *rcf)
 {
+    char       *rv;
     ngx_int_t   n;
     ngx_str_t   value;
-    ngx_uint_t  i;
+    ngx_uint_t  i, known;
+
+    rv = ngx_http_hybrid_redis_tls_option(cf, arg, rcf, &known);
+
+    if (known) {
+        return rv;
+    }
 
     if (ngx_http_hybrid_conf_option(arg, "username", &value)) {
         rcf->username = value;
@@ -369,15 +376,6 @@ ngx_http_hybrid_redis_option(ngx_conf_t *cf, ngx_str_t *arg,
     if (ngx_http_hybrid_conf_option(arg, "sentinel_password_file", &value)) {
         return ngx_http_hybrid_conf_secret_watch(cf, &value, "",
                                                  &rcf->sentinel_password);
-    }
-
-    if (ngx_strncmp(arg->data, "tls", 3) == 0
-        && (arg->len == 3 || arg->data[3] == '=' || arg->data[3] == '_'))
-    {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"%V\" is not available in this version: use "
-                           "stunnel, or a unix socket", arg);
-        return NGX_CONF_ERROR;
     }
 
 invalid:

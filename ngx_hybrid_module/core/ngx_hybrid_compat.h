@@ -65,4 +65,11 @@
 #endif
 
 
+/* hiredis has TLS since 1.0 */
+
+#if (NGX_HAVE_HIREDIS_SSL && NGX_SSL)
+#define NGX_HYBRID_REDIS_TLS  1
+#endif
+
+
 #endif /* _NGX_HYBRID_COMPAT_H_INCLUDED_ */

@@ -35,6 +35,12 @@ typedef struct {
     ngx_str_t                  sentinel_username;
     ngx_str_t                  sentinel_password;
     ngx_uint_t                 cluster;    /* the addresses are some nodes */
+    ngx_uint_t                 tls;
+    ngx_str_t                  tls_name;   /* of the certificate */
+    ngx_str_t                  tls_ca;
+    ngx_str_t                  tls_certificate;
+    ngx_str_t                  tls_key;
+    void                      *tls_ctx;    /* SSL_CTX */
 } ngx_hybrid_redis_conf_t;
 
 

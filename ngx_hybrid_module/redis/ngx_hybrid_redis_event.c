@@ -60,7 +60,9 @@ ngx_hybrid_redis_read_handler(ngx_event_t *rev)
     ngx_connection_t    *c = rev->data;
     ngx_hybrid_redis_node_t  *node = c->data;
 
+    ngx_hybrid_redis_tls_before(node);
     redisAsyncHandleRead(node->ac);
+    (void) ngx_hybrid_redis_tls_after(node);
 }
 
 
@@ -72,7 +74,12 @@ ngx_hybrid_redis_write_handler(ngx_event_t *wev)
 
     node->writing = 1;
 
+    ngx_hybrid_redis_tls_before(node);
     redisAsyncHandleWrite(node->ac);
+
+    if (ngx_hybrid_redis_tls_after(node)) {
+        ngx_hybrid_redis_add_write(node);
+    }
 
     node->writing = 0;
 }
@@ -160,12 +167,25 @@ ngx_hybrid_redis_cleanup(void *data)
 {
     ngx_hybrid_redis_node_t  *node = data;
 
+    const char         *why;
     redisAsyncContext  *ac;
 
     ac = node->ac;
 
     if (ac == NULL) {
         return;
+    }
+
+    why = ngx_hybrid_redis_tls_end(node);
+
+    if (why) {
+
+        /* hiredis has errno at best */
+
+        (void) ngx_cpystrn((u_char *) ac->c.errstr, (u_char *) why,
+                           sizeof(ac->c.errstr));
+        ac->errstr = ac->c.errstr;
+        ac->err = REDIS_ERR_OTHER;
     }
 
     /* closes the socket: hiredis must not close its number again */

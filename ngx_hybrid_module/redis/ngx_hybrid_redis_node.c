@@ -170,7 +170,9 @@ ngx_hybrid_redis_node_connect(ngx_hybrid_redis_node_t *node)
         return;
     }
 
-    if (ngx_hybrid_redis_node_greet(node) != NGX_OK) {
+    if ((node->conf->tls && ngx_hybrid_redis_tls_start(node) != NGX_OK)
+        || ngx_hybrid_redis_node_greet(node) != NGX_OK)
+    {
         redisAsyncFree(ac);
         return;
     }

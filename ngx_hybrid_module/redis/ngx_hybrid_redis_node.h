@@ -82,6 +82,7 @@ struct ngx_hybrid_redis_node_s {
     void                       *owner;
 
     redisAsyncContext          *ac;
+    void                       *tls;        /* SSL, of this connection */
     ngx_connection_t           *connection;
     ngx_queue_t                 pending;    /* by deadline */
     ngx_uint_t                  npending;
@@ -103,6 +104,7 @@ struct ngx_hybrid_redis_node_s {
 
     u_char                      host[NGX_HYBRID_REDIS_HOST_LEN];
     u_char                      text[NGX_SOCKADDR_STRLEN];
+    char                        error[128]; /* of TLS */
 };
 
 
@@ -162,6 +164,22 @@ ngx_int_t ngx_hybrid_redis_attach(ngx_hybrid_redis_node_t *node,
     redisAsyncContext *ac);
 void ngx_hybrid_redis_gone(ngx_hybrid_redis_node_t *node,
     redisAsyncContext *ac);
+
+
+/* redis/ngx_hybrid_redis_tls.c */
+
+/* NGX_ERROR: node->why tells */
+ngx_int_t ngx_hybrid_redis_tls_start(ngx_hybrid_redis_node_t *node);
+
+/*
+ * Around what hiredis does with the connection, which may end by that.  1: it
+ * waits for the socket to take more, which hiredis may have forgotten.
+ */
+void ngx_hybrid_redis_tls_before(ngx_hybrid_redis_node_t *node);
+ngx_uint_t ngx_hybrid_redis_tls_after(ngx_hybrid_redis_node_t *node);
+
+/* the connection ends; NULL, or why, if that was TLS's */
+const char *ngx_hybrid_redis_tls_end(ngx_hybrid_redis_node_t *node);
 
 
 /* redis/ngx_hybrid_redis_sentinel.c: names rd->node, again and again */
