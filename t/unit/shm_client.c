@@ -1,5 +1,5 @@
 
-/* link: core/ngx_hybrid_shm_client.c */
+/* link: core/ngx_hybrid_shm_client.c limit/ngx_hybrid_cells.c */
 
 
 #include <ngx_config.h>
@@ -192,7 +192,8 @@ test_hot(void)
     test_new();
 
     a = test_client("alice");
-    a->tat = (uint64_t) (ngx_current_msec + 60000) * 1000;
+    a->meters[1].interval = 1;
+    a->meters[1].account = (uint64_t) (ngx_current_msec + 60000) * 1000;
     test_give(a);
     test_fill();
 
@@ -201,6 +202,18 @@ test_hot(void)
 
     ngx_current_msec += 1;
     test_ok(test_client("bob") == a, "and that is over");
+
+    a->meters[0].owed = 1;
+    test_give(a);
+    ngx_current_msec += IDLE;
+    test_ok(test_client("eve") == NULL, "Redis is to be told something");
+
+    a->meters[0].owed = 0;
+    a->meters[2].credits = 1;
+    test_ok(test_client("eve") == NULL, "credits are to be given back");
+
+    a->meters[2].credits = 0;
+    test_ok(test_client("eve") == a, "all is told");
 }
 
 
