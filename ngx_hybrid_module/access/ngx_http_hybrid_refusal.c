@@ -10,6 +10,7 @@
 
 
 #include "ngx_http_hybrid_answer.h"
+#include "ngx_http_hybrid_limits.h"
 
 
 /* seconds, after which an operator may have changed his mind */
@@ -164,6 +165,10 @@ ngx_http_hybrid_refusal_header(ngx_http_request_t *r,
         {
             return NGX_ERROR;
         }
+    }
+
+    if (ngx_http_hybrid_limit_headers(r, ctx) != NGX_OK) {
+        return NGX_ERROR;
     }
 
     if (!ctx->degraded) {

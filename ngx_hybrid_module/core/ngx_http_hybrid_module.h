@@ -345,6 +345,8 @@ struct ngx_http_hybrid_ctx_s {
     unsigned                           delayed:1;     /* for a limit, */
     unsigned                           queueing:1;    /*   counted as such */
     unsigned                           hit_slot:1;
+    unsigned                           limit_hit:1;   /* and it is refused */
+    unsigned                           metered:1;     /* limits were asked */
     unsigned                           asked_limits:1;
     unsigned                           jwt:1;         /* one was shown */
     unsigned                           local:1;       /* no cloud for it */

@@ -180,6 +180,11 @@ struct ngx_hybrid_shm_client_s {
     ngx_atomic_t               slots_peak;   /* used of late */
     ngx_atomic_t               slots_reaped; /* sec, killed workers' */
 
+    /* the limits as they were written, for those who show them */
+    ngx_atomic_t               quotas[ngx_hybrid_meters + 1];  /* and slots */
+    ngx_atomic_t               bursts[ngx_hybrid_meters];
+    ngx_atomic_t               windows[ngx_hybrid_meters];     /* seconds */
+
     ngx_atomic_t               output;    /* tokens of an answer, about */
     ngx_atomic_t               warned;    /* budget: period + 1 */
     ngx_atomic_t               reset;     /* in Redis, usec, as we know */

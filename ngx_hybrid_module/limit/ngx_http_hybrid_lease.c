@@ -122,6 +122,12 @@ ngx_http_hybrid_lease_create(ngx_http_hybrid_main_conf_t *hmcf,
         ngx_sprintf(p, "%V{%V}:limits", prefix, &client->name);
     }
 
+    if (ngx_http_hybrid_ratelimit_policy(client, pool, &lease->policy)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
     client->lease = lease;
 
     return NGX_OK;

@@ -12,6 +12,8 @@
  *     script.c   what is asked, and answered
  *     idle.c     what is given back
  *     delay.c    requests that wait for the limit itself
+ *     left.c     what is left, for those who show it
+ *     ratelimit.c  headers about that
  */
 
 
@@ -64,6 +66,7 @@ struct ngx_http_hybrid_lease_s {
     ngx_http_hybrid_main_conf_t  *conf;
     ngx_http_hybrid_client_t     *client;
     ngx_str_t                     key;
+    ngx_str_t                     policy;    /* RateLimit-Policy */
     ngx_http_hybrid_ask_t         asks[ngx_hybrid_meters];
     ngx_http_hybrid_slots_ask_t   slots;
     uint64_t                      reset;     /* in Redis, usec */
@@ -141,6 +144,7 @@ void ngx_http_hybrid_slots_answer(ngx_http_hybrid_lease_t *lease);
 /* Redis is to be told: to renew them, or that there are less */
 ngx_uint_t ngx_http_hybrid_slots_due(ngx_http_hybrid_lease_t *lease);
 ngx_uint_t ngx_http_hybrid_slots_held(ngx_http_hybrid_lease_t *lease);
+ngx_uint_t ngx_http_hybrid_slots_own(ngx_hybrid_shm_client_t *shared);
 
 
 /* lease.c */
@@ -198,6 +202,12 @@ uint64_t ngx_http_hybrid_budget_wait(ngx_http_hybrid_client_t *client);
 ngx_int_t ngx_http_hybrid_idle_init_worker(ngx_http_hybrid_main_conf_t *hmcf,
     ngx_cycle_t *cycle);
 void ngx_http_hybrid_idle_watch(ngx_http_hybrid_lease_t *lease);
+
+
+/* ratelimit.c */
+
+ngx_int_t ngx_http_hybrid_ratelimit_policy(ngx_http_hybrid_client_t *client,
+    ngx_pool_t *pool, ngx_str_t *policy);
 
 
 /* delay.c */

@@ -83,12 +83,20 @@ void
 ngx_http_hybrid_limit_adopt(ngx_http_hybrid_client_t *client)
 {
     ngx_uint_t                i;
+    ngx_hybrid_shm_client_t  *shared;
     ngx_http_hybrid_limit_t  *limit;
+
+    shared = client->shared;
+    shared->quotas[ngx_hybrid_meters] = client->concurrency.quota;
 
     for (i = 0; i < ngx_hybrid_meters; i++) {
         limit = &client->limits[i];
 
-        ngx_hybrid_meter_limit(&client->shared->meters[i],
+        shared->quotas[i] = limit->quota;
+        shared->bursts[i] = limit->burst;
+        shared->windows[i] = limit->window;
+
+        ngx_hybrid_meter_limit(&shared->meters[i],
                                ngx_http_hybrid_limit_now(), limit->interval,
                                limit->interval ? limit->burst : limit->quota);
     }
@@ -106,6 +114,8 @@ ngx_http_hybrid_limit_reserve(ngx_http_request_t *r,
     if (client->lease == NULL) {
         return NGX_OK;
     }
+
+    ctx->metered = 1;
 
     ctx->reserve.need[ngx_hybrid_meter_rate] =
                               client->limits[ngx_hybrid_meter_rate].quota != 0;
@@ -550,6 +560,10 @@ ngx_http_hybrid_limit_refuse(ngx_http_hybrid_ctx_t *ctx,
     rc = ngx_http_hybrid_refuse(ctx, NGX_HTTP_TOO_MANY_REQUESTS,
                                 (char *) reason->reason.data,
                                 (char *) reason->message.data);
+
+    ctx->limit_hit = 1;
+    ctx->hit_slot = hit->slot;
+    ctx->hit_meter = hit->meter;
 
     ctx->retry_after = hit->slot ? NGX_HTTP_HYBRID_LIMIT_RETRY
                            : (ngx_uint_t) ((hit->wait + 999999) / 1000000);

@@ -106,10 +106,13 @@ ngx_http_hybrid_slots_give(ngx_http_hybrid_ctx_t *ctx)
 ngx_uint_t
 ngx_http_hybrid_slots_held(ngx_http_hybrid_lease_t *lease)
 {
-    ngx_hybrid_shm_client_t  *shared;
+    return ngx_http_hybrid_slots_own(lease->client->shared);
+}
 
-    shared = lease->client->shared;
 
+ngx_uint_t
+ngx_http_hybrid_slots_own(ngx_hybrid_shm_client_t *shared)
+{
     if ((ngx_msec_int_t) (shared->slots_until - ngx_current_msec) <= 0) {
         return 0;
     }

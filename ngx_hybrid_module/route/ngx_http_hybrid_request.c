@@ -21,6 +21,7 @@ static ngx_int_t ngx_http_hybrid_request_body(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_candidate_t *cand);
 static ngx_int_t ngx_http_hybrid_request_uri(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_candidate_t *cand);
+static ngx_uint_t ngx_http_hybrid_request_account(ngx_str_t *key);
 
 
 /*
@@ -478,13 +479,40 @@ ngx_http_hybrid_request_answered(ngx_http_request_t *r)
             || (h[i].key.len == sizeof("Location") - 1
                 && ngx_strncasecmp(h[i].key.data, (u_char *) "Location",
                                    h[i].key.len)
-                   == 0))
+                   == 0)
+            || ngx_http_hybrid_request_account(&h[i].key))
         {
             h[i].hash = 0;
         }
     }
 
     r->headers_out.location = NULL;
+}
+
+
+/* a cloud speaks of the operator's account, not of this client's limits */
+
+static ngx_uint_t
+ngx_http_hybrid_request_account(ngx_str_t *key)
+{
+    ngx_str_t  *name;
+
+    static ngx_str_t  names[] = {
+        ngx_string("ratelimit"),
+        ngx_string("x-ratelimit"),
+        ngx_string("anthropic-ratelimit"),
+        ngx_null_string
+    };
+
+    for (name = names; name->len; name++) {
+        if (key->len >= name->len
+            && ngx_strncasecmp(key->data, name->data, name->len) == 0)
+        {
+            return 1;
+        }
+    }
+
+    return 0;
 }
 
 
