@@ -258,7 +258,7 @@ subtest 'months' => sub {
 sub slots {
     my (%o) = @_;
     return [ 'c', 'c:', $o{quota} // 5, $o{used} // 0, $o{want} // 0,
-             15_000_000, $o{call} ];
+             15_000_000, $o{call}, $o{less} // 1 ];
 }
 
 subtest 'requests at a time' => sub {
@@ -278,6 +278,13 @@ subtest 'requests at a time' => sub {
         'a call that was overtaken changes nothing';
     is get('c:a') =~ s/ \d+ / /r, '4 3', 'nothing';
     is run('a', slots(used => 0, want => 0, call => 4)), '0 0 2 4', 'done';
+
+    fresh();
+    is run('a', slots(want => 4, call => 1)), '4 0 1 1', 'many';
+    is run('a', slots(used => 1, want => 2, call => 2, less => 0)), '4 0 1 2',
+        'kept: another worker may count on them';
+    is run('a', slots(used => 1, want => 5, call => 3, less => 0)), '5 0 0 3',
+        'and more';
 };
 
 subtest 'slots of who says nothing' => sub {

@@ -50,9 +50,11 @@ typedef struct {
     uint64_t                      used;
     uint64_t                      want;
     uint64_t                      call;
+    ngx_msec_t                    asked;
     uint64_t                      granted;
     uint64_t                      granted_by;
     uint64_t                      left;
+    ngx_uint_t                    less;      /* only this gives any back */
 } ngx_http_hybrid_slots_ask_t;
 
 

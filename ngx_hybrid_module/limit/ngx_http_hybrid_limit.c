@@ -320,7 +320,15 @@ ngx_http_hybrid_limit_take(ngx_http_hybrid_ctx_t *ctx, ngx_uint_t meter,
 
     hit->wait = (uint64_t) ngx_http_hybrid_lease_dry(m) * 1000;
 
-    return hit->wait ? NGX_BUSY : NGX_AGAIN;
+    /* there was not enough for a larger one, maybe */
+
+    if (hit->wait == 0
+        || need <= m->left + ngx_hybrid_meter_lease_left(m, ngx_current_msec))
+    {
+        return NGX_AGAIN;
+    }
+
+    return NGX_BUSY;
 }
 
 

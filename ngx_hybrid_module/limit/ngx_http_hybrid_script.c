@@ -60,9 +60,11 @@ static ngx_int_t ngx_http_hybrid_script_read(redisReply *reply, ngx_uint_t i,
  *   b field kind quota period charge want min spent
  *       A budget, of a "day" or a "month"; period and spent are what the
  *       gateway knows, and what it gives back is of that period.
- *   c field quota used want ttl call 0 0
- *       Requests at a time: those there are and those wanted, in all.  A call
- *       that was overtaken by a later one changes nothing.
+ *   c field quota used want ttl call less 0
+ *       Requests at a time: those there are and those wanted, in all; what
+ *       the gateway has already it keeps unless "less", as another worker may
+ *       not have heard of it yet.  A call that was overtaken by a later one
+ *       changes nothing.
  *
  * Returns when the limits were reset, and for each what was granted, usec
  * until there is more if it was less than wanted, what is left after that,
@@ -150,7 +152,7 @@ static ngx_hybrid_redis_script_t  ngx_http_hybrid_lease_script = {
         "  answer(n, n < want and stay or 0, left - n, first)\n"
         "end\n"
 
-        "local function slots(field, quota, used, want, ttl, call)\n"
+        "local function slots(field, quota, used, want, ttl, call, less)\n"
         "  local others = 0\n"
         "  local all = redis.call('HGETALL', key)\n"
         "  for i = 1, #all, 2 do\n"
@@ -163,6 +165,8 @@ static ngx_hybrid_redis_script_t  ngx_http_hybrid_lease_script = {
         "        others = others + n\n"
         "      elseif tonumber(last) > call then\n"
         "        return answer(tonumber(n), 0, 0, tonumber(last))\n"
+        "      elseif less == 0 then\n"
+        "        want = max(want, n)\n"
         "      end\n"
         "    end\n"
         "  end\n"
@@ -180,7 +184,7 @@ static ngx_hybrid_redis_script_t  ngx_http_hybrid_lease_script = {
         "  elseif kind == 'b' then\n"
         "    budget(field, ARGV[i + 2], a[3], a[4], a[5], a[6], a[7], a[8])\n"
         "  else\n"
-        "    slots(field .. ARGV[1], a[2], a[3], a[4], a[5], a[6])\n"
+        "    slots(field .. ARGV[1], a[2], a[3], a[4], a[5], a[6], a[7])\n"
         "  end\n"
         "end\n"
 
@@ -305,7 +309,7 @@ ngx_http_hybrid_script_slots(ngx_http_hybrid_script_t *script,
     ngx_http_hybrid_script_number(script,
                                   NGX_HTTP_HYBRID_SLOTS_TTL * 1000ULL);
     ngx_http_hybrid_script_number(script, lease->slots.call);
-    ngx_http_hybrid_script_number(script, 0);
+    ngx_http_hybrid_script_number(script, lease->slots.less);
     ngx_http_hybrid_script_number(script, 0);
 }
 

@@ -20,6 +20,10 @@
 #define NGX_HTTP_HYBRID_SLOTS_MASK   ((1 << NGX_HTTP_HYBRID_SLOTS_BITS) - 1)
 
 
+static void ngx_http_hybrid_slots_lower(ngx_hybrid_shm_client_t *shared,
+    uint64_t call, ngx_uint_t want);
+
+
 ngx_int_t
 ngx_http_hybrid_slots_take(ngx_http_hybrid_ctx_t *ctx,
     ngx_http_hybrid_hit_t *hit)
@@ -40,7 +44,16 @@ ngx_http_hybrid_slots_take(ngx_http_hybrid_ctx_t *ctx,
     granted = ngx_http_hybrid_slots_held(ctx->client->lease);
 
     if (ngx_http_hybrid_slots_local(ctx, ngx_min(most, granted)) == NGX_OK) {
-        return NGX_OK;
+
+        /* another worker may have given back what was not yet taken */
+
+        granted = ngx_http_hybrid_slots_held(ctx->client->lease);
+
+        if (ngx_hybrid_cells_busy(&shared->cells) <= granted) {
+            return NGX_OK;
+        }
+
+        ngx_http_hybrid_slots_give(ctx);
     }
 
     if (granted >= most
@@ -125,26 +138,65 @@ void
 ngx_http_hybrid_slots_ask(ngx_http_hybrid_lease_t *lease, ngx_uint_t more,
     ngx_uint_t less)
 {
+    ngx_uint_t                used, most, want;
     ngx_hybrid_shm_client_t  *shared;
 
     shared = lease->client->shared;
+    most = lease->client->concurrency.quota;
 
     ngx_hybrid_cells_reap(&shared->cells);
 
-    lease->slots.used = ngx_hybrid_cells_busy(&shared->cells);
-
-    lease->slots.want = ngx_max(lease->slots.used + more,
-                                less ? shared->slots_peak
-                                     : ngx_http_hybrid_slots_held(lease));
-
-    lease->slots.want = ngx_min(lease->slots.want,
-                                lease->client->concurrency.quota);
+    used = ngx_hybrid_cells_busy(&shared->cells);
+    want = less ? shared->slots_peak : ngx_http_hybrid_slots_held(lease);
+    want = ngx_max(want, used + more);
+    want = ngx_min(want, most);
 
     /* counted over all workers: the later one knows more */
 
     lease->slots.call = ngx_atomic_fetch_add(&shared->slots_calls, 1) + 1;
 
+    if (less) {
+
+        /*
+         * Before Redis gives them to others; and those count that were taken
+         * meanwhile.
+         */
+
+        ngx_http_hybrid_slots_lower(shared, lease->slots.call, want);
+
+        used = ngx_hybrid_cells_busy(&shared->cells);
+        want = ngx_max(want, ngx_min(used, most));
+    }
+
+    lease->slots.used = used;
+    lease->slots.want = want;
+    lease->slots.less = less;
+    lease->slots.asked = ngx_current_msec;
+
     shared->slots_asked = ngx_current_msec;
+}
+
+
+/* answers to earlier calls, of other workers, are void by that */
+
+static void
+ngx_http_hybrid_slots_lower(ngx_hybrid_shm_client_t *shared, uint64_t call,
+    ngx_uint_t want)
+{
+    ngx_uint_t         n;
+    ngx_atomic_uint_t  old, new;
+
+    do {
+        old = shared->slots;
+
+        if (old >> NGX_HTTP_HYBRID_SLOTS_BITS > call) {
+            return;
+        }
+
+        n = old & NGX_HTTP_HYBRID_SLOTS_MASK;
+        new = (call << NGX_HTTP_HYBRID_SLOTS_BITS) | ngx_min(n, want);
+
+    } while (!ngx_atomic_cmp_set(&shared->slots, old, new));
 }
 
 
@@ -172,11 +224,18 @@ ngx_http_hybrid_slots_answer(ngx_http_hybrid_lease_t *lease)
 
     } while (!ngx_atomic_cmp_set(&shared->slots, old, new));
 
+    if (slots->granted_by != slots->call) {
+
+        /* this one has changed nothing */
+
+        return;
+    }
+
     /* from when it was asked: Redis counts from later */
 
-    shared->slots_until = shared->slots_asked + NGX_HTTP_HYBRID_SLOTS_TTL;
+    shared->slots_until = slots->asked + NGX_HTTP_HYBRID_SLOTS_TTL;
 
-    if (slots->granted_by == slots->call && slots->granted < slots->want) {
+    if (slots->granted < slots->want) {
         shared->slots_dry = ngx_current_msec + NGX_HTTP_HYBRID_SLOTS_DRY;
     }
 

@@ -117,6 +117,14 @@ sub spawn {
     return $pid;
 }
 
+# a child that was forked without an exec
+sub adopt {
+    my ($pid, $what) = @_;
+    setpgrp $pid, $pid;
+    $processes{$pid} = $what;
+    return;
+}
+
 # true when it has ended, or ends in time
 sub ended {
     my ($pid, $seconds) = @_;
@@ -257,6 +265,7 @@ sub configure {
 
     my $server = $self->{server} // '';
     my $http = $self->{http} // '';
+    my $main = $self->{main} // '';
 
     HybridRedis::spew("$home/nginx.conf", <<"END");
 load_module "$module";
@@ -265,6 +274,7 @@ daemon            off;
 worker_processes  $workers;
 pid               nginx.pid;
 error_log         error.log $level;
+$main
 
 events {
     worker_connections 1024;
@@ -556,8 +566,7 @@ sub load {
         POSIX::_exit(0);
     }
 
-    setpgrp $pid, $pid;
-    $processes{$pid} = 'load';
+    adopt($pid, 'load');
     return bless { pid => $pid, file => $file }, 'HybridRedis::Load';
 }
 
