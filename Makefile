@@ -15,8 +15,8 @@ SOURCES  := $(sort $(wildcard ngx_hybrid_module/*/*.[ch]))
 
 export BUILD NGX_SRC
 
-.PHONY: build help run test unit valgrind check sanitize bench lab install \
-        package clean FORCE
+.PHONY: build help run test unit valgrind check sanitize bench lab model \
+        install package clean FORCE
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -91,6 +91,11 @@ lab:  ## paths and machines that fail, in network namespaces (root), or T
 	@tools/deps lab
 	@$(MAKE) build
 	@t/lab/run $(T)
+
+model:  ## the limits against a model: random schedules of faults, N of them
+	@tools/deps test
+	@$(MAKE) build
+	@t/model $(or $(N),20) $(SEED)
 
 install: build  ## the module and hybrid_proxy.conf into nginx (DESTDIR)
 	install -D -m 644 $(MODULE) \
