@@ -3,8 +3,9 @@
  * Copyright (C) the ngx_hybrid_module authors
  *
  * With "queue" a request that its client's limit refuses waits for it.  Those
- * of a worker pass in the order they came; how many wait is counted over all
- * workers.
+ * of a worker pass in the order they came, except that who waits for tokens
+ * may have what those at the headers wait for; how many wait is counted over
+ * all workers.
  */
 
 
@@ -18,7 +19,7 @@
 
 static ngx_int_t ngx_http_hybrid_delay_count(ngx_http_hybrid_ctx_t *ctx);
 static ngx_msec_int_t ngx_http_hybrid_delay_left(ngx_http_hybrid_ctx_t *ctx);
-static void ngx_http_hybrid_delay_arm(ngx_http_hybrid_lease_t *lease,
+static void ngx_http_hybrid_delay_arm(ngx_http_hybrid_delays_t *delays,
     ngx_http_hybrid_ctx_t *ctx);
 static void ngx_http_hybrid_delay_handler(ngx_event_t *ev);
 static ngx_uint_t ngx_http_hybrid_delay_first(ngx_http_hybrid_lease_t *lease,
@@ -28,52 +29,93 @@ static ngx_uint_t ngx_http_hybrid_delay_first(ngx_http_hybrid_lease_t *lease,
 void
 ngx_http_hybrid_delay_init(ngx_http_hybrid_lease_t *lease)
 {
-    ngx_queue_init(&lease->delayed);
+    ngx_uint_t                 i;
+    ngx_http_hybrid_delays_t  *delays;
 
-    lease->delay.handler = ngx_http_hybrid_delay_handler;
-    lease->delay.data = lease;
-    lease->delay.log = ngx_cycle->log;
+    for (i = 0; i < 2; i++) {
+        delays = &lease->delays[i];
+
+        delays->lease = lease;
+        ngx_queue_init(&delays->queue);
+
+        delays->event.handler = ngx_http_hybrid_delay_handler;
+        delays->event.data = delays;
+        delays->event.log = ngx_cycle->log;
+    }
 }
 
 
 void
 ngx_http_hybrid_delay_destroy(ngx_http_hybrid_lease_t *lease)
 {
-    if (lease->delay.timer_set) {
-        ngx_del_timer(&lease->delay);
-    }
+    ngx_uint_t    i;
+    ngx_event_t  *ev;
 
-    if (lease->delay.posted) {
-        ngx_delete_posted_event(&lease->delay);
+    for (i = 0; i < 2; i++) {
+        ev = &lease->delays[i].event;
+
+        if (ev->timer_set) {
+            ngx_del_timer(ev);
+        }
+
+        if (ev->posted) {
+            ngx_delete_posted_event(ev);
+        }
     }
 }
 
 
-/* hit: NULL for one that has not tried, as others wait before it */
+ngx_uint_t
+ngx_http_hybrid_delay_others(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_hit_t *hit)
+{
+    ngx_queue_t               *q;
+    ngx_http_hybrid_ctx_t     *first;
+    ngx_http_hybrid_delays_t  *delays;
+
+    delays = &ctx->client->lease->delays[ctx->reserved];
+
+    if (delays->n == 0) {
+        return 0;
+    }
+
+    q = ngx_queue_head(&delays->queue);
+    first = ngx_queue_data(q, ngx_http_hybrid_ctx_t, waiter);
+
+    hit->slot = first->hit_slot;
+    hit->meter = first->hit_meter;
+    hit->wait = first->hit_wait;
+
+    return 1;
+}
+
 
 ngx_int_t
 ngx_http_hybrid_delay(ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_hit_t *hit)
 {
-    ngx_http_hybrid_lease_t  *lease;
+    ngx_msec_t                 time;
+    ngx_http_hybrid_lease_t   *lease;
+    ngx_http_hybrid_delays_t  *delays;
 
     lease = ctx->client->lease;
+    delays = &lease->delays[ctx->reserved];
 
     if (ctx->client->queue == 0) {
         return NGX_DECLINED;
     }
 
-    if (hit) {
-        ctx->hit_slot = hit->slot;
-        ctx->hit_meter = hit->meter;
-        ctx->hit_wait = hit->wait;
-
-    } else {
-        ctx->hit_slot = 1;
-        ctx->hit_wait = 0;
-    }
+    ctx->hit_slot = hit->slot;
+    ctx->hit_meter = hit->meter;
+    ctx->hit_wait = hit->wait;
 
     if (!ctx->queueing) {
-        ctx->queue_until = ngx_current_msec + ctx->client->queue_timeout;
+
+        /* it may have waited at the headers */
+
+        time = ctx->client->queue_timeout;
+        time -= ngx_min(time, ctx->queue_time);
+
+        ctx->queue_until = ngx_current_msec + time;
 
         if (ngx_http_hybrid_delay_left(ctx)
             < (ngx_msec_int_t) (ctx->hit_wait / 1000)
@@ -83,7 +125,7 @@ ngx_http_hybrid_delay(ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_hit_t *hit)
         }
 
         ctx->queueing = 1;
-        ngx_queue_insert_tail(&lease->delayed, &ctx->waiter);
+        ngx_queue_insert_tail(&delays->queue, &ctx->waiter);
 
     } else {
 
@@ -95,18 +137,18 @@ ngx_http_hybrid_delay(ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_hit_t *hit)
 
         /* it has waited already, before all others */
 
-        ngx_queue_insert_head(&lease->delayed, &ctx->waiter);
+        ngx_queue_insert_head(&delays->queue, &ctx->waiter);
     }
 
-    lease->ndelayed++;
+    delays->n++;
 
     ctx->lease = lease;
     ctx->delayed = 1;
     ctx->waiting = 1;
     ctx->queued = ngx_current_msec;
 
-    if (ngx_queue_head(&lease->delayed) == &ctx->waiter) {
-        ngx_http_hybrid_delay_arm(lease, ctx);
+    if (ngx_queue_head(&delays->queue) == &ctx->waiter) {
+        ngx_http_hybrid_delay_arm(delays, ctx);
     }
 
     return NGX_AGAIN;
@@ -152,7 +194,7 @@ ngx_http_hybrid_delay_left(ngx_http_hybrid_ctx_t *ctx)
 
 
 static void
-ngx_http_hybrid_delay_arm(ngx_http_hybrid_lease_t *lease,
+ngx_http_hybrid_delay_arm(ngx_http_hybrid_delays_t *delays,
     ngx_http_hybrid_ctx_t *ctx)
 {
     ngx_msec_t      wait;
@@ -169,19 +211,23 @@ ngx_http_hybrid_delay_arm(ngx_http_hybrid_lease_t *lease,
         wait = left > 0 ? (ngx_msec_t) left : 1;
     }
 
-    if (lease->delay.timer_set) {
-        ngx_del_timer(&lease->delay);
+    if (delays->event.timer_set) {
+        ngx_del_timer(&delays->event);
     }
 
-    ngx_add_timer(&lease->delay, wait);
+    ngx_add_timer(&delays->event, wait);
 }
 
 
 void
 ngx_http_hybrid_delay_wake(ngx_http_hybrid_lease_t *lease)
 {
-    if (lease->ndelayed) {
-        ngx_post_event(&lease->delay, &ngx_posted_events);
+    ngx_uint_t  i;
+
+    for (i = 0; i < 2; i++) {
+        if (lease->delays[i].n) {
+            ngx_post_event(&lease->delays[i].event, &ngx_posted_events);
+        }
     }
 }
 
@@ -189,7 +235,7 @@ ngx_http_hybrid_delay_wake(ngx_http_hybrid_lease_t *lease)
 static void
 ngx_http_hybrid_delay_handler(ngx_event_t *ev)
 {
-    ngx_http_hybrid_lease_t  *lease = ev->data;
+    ngx_http_hybrid_delays_t  *delays = ev->data;
 
     ngx_queue_t               *q;
     ngx_http_hybrid_ctx_t     *ctx;
@@ -197,15 +243,15 @@ ngx_http_hybrid_delay_handler(ngx_event_t *ev)
 
     /* the last of them may be the client's last user */
 
-    client = lease->client;
+    client = delays->lease->client;
     ngx_http_hybrid_client_hold(client);
 
-    while (lease->ndelayed) {
+    while (delays->n) {
 
-        q = ngx_queue_head(&lease->delayed);
+        q = ngx_queue_head(&delays->queue);
         ctx = ngx_queue_data(q, ngx_http_hybrid_ctx_t, waiter);
 
-        if (!ngx_http_hybrid_delay_first(lease, ctx)) {
+        if (!ngx_http_hybrid_delay_first(delays->lease, ctx)) {
             break;
         }
     }

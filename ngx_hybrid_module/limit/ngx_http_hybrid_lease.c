@@ -286,7 +286,8 @@ ngx_http_hybrid_lease_wait(ngx_http_hybrid_lease_t *lease,
     ctx->waiting = 1;
 
     if (!lease->pending && ngx_http_hybrid_lease_refill(lease, 1) != NGX_OK) {
-        ngx_http_hybrid_limit_detach(ctx);
+        ctx->waiting = 0;
+        ngx_http_hybrid_limit_leave(ctx);
         return NGX_DECLINED;
     }
 

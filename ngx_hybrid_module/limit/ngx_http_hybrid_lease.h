@@ -58,6 +58,16 @@ typedef struct {
 } ngx_http_hybrid_slots_ask_t;
 
 
+/* those that wait for a limit; how they do is in delay.c */
+
+typedef struct {
+    ngx_http_hybrid_lease_t      *lease;
+    ngx_queue_t                   queue;     /* ctx->waiter */
+    ngx_uint_t                    n;
+    ngx_event_t                   event;
+} ngx_http_hybrid_delays_t;
+
+
 /*
  * Of one client in one worker.  The accounts and credits are in shared
  * memory; each worker asks Redis by itself, one question at a time, for all
@@ -78,9 +88,8 @@ struct ngx_http_hybrid_lease_s {
     ngx_uint_t                    nwaiters;
     ngx_event_t                   late;      /* the oldest waiter's end */
 
-    ngx_queue_t                   delayed;   /* ctx->waiter, for the limit */
-    ngx_uint_t                    ndelayed;
-    ngx_event_t                   delay;
+    /* at the headers, and for tokens: these may have a slot already */
+    ngx_http_hybrid_delays_t      delays[2];
 
     ngx_queue_t                   queue;     /* of those to look after */
 
@@ -213,6 +222,10 @@ ngx_int_t ngx_http_hybrid_ratelimit_policy(ngx_http_hybrid_client_t *client,
 
 
 /* delay.c */
+
+/* 1: others came before, and hit is what the first of them waits for */
+ngx_uint_t ngx_http_hybrid_delay_others(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_hit_t *hit);
 
 /* NGX_AGAIN: ctx waits for its limit; NGX_DECLINED: it can't */
 ngx_int_t ngx_http_hybrid_delay(ngx_http_hybrid_ctx_t *ctx,

@@ -181,16 +181,16 @@ ngx_http_hybrid_limit_start(ngx_http_hybrid_ctx_t *ctx)
 
     lease = ctx->client->lease;
 
+    /* what there is is theirs, also when the queue is full */
+
+    if (ngx_http_hybrid_delay_others(ctx, &hit)) {
+        return ngx_http_hybrid_limit_busy(ctx, &hit);
+    }
+
     if (ctx->conf->redis
         && !ngx_hybrid_redis_available_key(ctx->conf->redis, &lease->key))
     {
         return ngx_http_hybrid_limit_lost(ctx);
-    }
-
-    /* those that wait already came before */
-
-    if (lease->ndelayed && ngx_http_hybrid_delay(ctx, NULL) == NGX_AGAIN) {
-        return NGX_AGAIN;
     }
 
     rc = ngx_http_hybrid_limit_try(ctx, &hit);
@@ -643,7 +643,7 @@ ngx_http_hybrid_limit_leave(ngx_http_hybrid_ctx_t *ctx)
 
     if (ctx->delayed) {
         ctx->delayed = 0;
-        ctx->lease->ndelayed--;
+        ctx->lease->delays[ctx->reserved].n--;
 
     } else {
         ctx->lease->nwaiters--;
