@@ -157,10 +157,13 @@ ngx_http_hybrid_limit_budget(ngx_http_hybrid_ctx_t *ctx,
         return 1;
     }
 
-    if (!ngx_http_hybrid_budget_take(ctx, cost - *held)
-        && !ngx_http_hybrid_shadow(ctx, ngx_hybrid_shadow_budget_exceeded))
-    {
-        return 0;
+    if (!ngx_http_hybrid_budget_take(ctx, cost - *held)) {
+
+        if (!ngx_http_hybrid_shadow(ctx, ngx_hybrid_shadow_budget_exceeded)) {
+            return 0;
+        }
+
+        ngx_http_hybrid_budget_charge(ctx, cost - *held);
     }
 
     *held = cost;
@@ -174,6 +177,7 @@ ngx_http_hybrid_limit_budget(ngx_http_hybrid_ctx_t *ctx,
 static ngx_uint_t
 ngx_http_hybrid_budget_take(ngx_http_hybrid_ctx_t *ctx, uint64_t cost)
 {
+    ngx_atomic_uint_t         left;
     ngx_hybrid_meter_t       *meter;
     ngx_http_hybrid_limit_t  *limit;
     ngx_http_hybrid_lease_t  *lease;
@@ -186,21 +190,22 @@ ngx_http_hybrid_budget_take(ngx_http_hybrid_ctx_t *ctx, uint64_t cost)
         && ngx_hybrid_redis_available_key(ctx->conf->redis, &lease->key)
         && ngx_http_hybrid_budget_fresh(meter))
     {
-        if (!ngx_hybrid_meter_lease_take(meter, ngx_current_msec, cost)) {
+        if (ngx_hybrid_meter_lease_take(meter, ngx_current_msec, cost)) {
+            ctx->reserve.leased |= 1 << ngx_hybrid_meter_budget;
+            ngx_hybrid_meter_charge(meter, 0, cost);
+            return 1;
+        }
 
-            if (meter->left < cost) {
+        do {
+            left = meter->left;
+
+            if (left < cost) {
                 return 0;
             }
 
-            (void) ngx_atomic_fetch_add(&meter->left,
-                                        - (ngx_atomic_int_t) cost);
+        } while (!ngx_atomic_cmp_set(&meter->left, left, left - cost));
 
-            ngx_hybrid_meter_owe(meter, cost);
-            ngx_http_hybrid_idle_watch(lease);
-        }
-
-        ctx->reserve.leased |= 1 << ngx_hybrid_meter_budget;
-        ngx_hybrid_meter_charge(meter, 0, cost);
+        ngx_http_hybrid_budget_charge(ctx, cost);
 
         return 1;
     }
@@ -217,11 +222,47 @@ ngx_http_hybrid_budget_take(ngx_http_hybrid_ctx_t *ctx, uint64_t cost)
     ngx_http_hybrid_budget_now(ctx->client);
 
     if (ctx->conf->redis && limit->loss == ngx_http_hybrid_loss_open) {
-        ngx_hybrid_meter_charge(meter, 0, cost);
+        ngx_http_hybrid_budget_charge(ctx, cost);
         return 1;
     }
 
-    return ngx_hybrid_meter_take(meter, 0, cost) == 0;
+    if (ngx_hybrid_meter_take(meter, 0, cost)) {
+        return 0;
+    }
+
+    ngx_http_hybrid_budget_owe(ctx, cost);
+
+    return 1;
+}
+
+
+void
+ngx_http_hybrid_budget_charge(ngx_http_hybrid_ctx_t *ctx, uint64_t cost)
+{
+    ngx_hybrid_meter_t  *meter;
+
+    meter = &ctx->client->shared->meters[ngx_hybrid_meter_budget];
+
+    ngx_hybrid_meter_charge(meter, 0, cost);
+    ngx_http_hybrid_budget_owe(ctx, cost);
+}
+
+
+void
+ngx_http_hybrid_budget_owe(ngx_http_hybrid_ctx_t *ctx, uint64_t cost)
+{
+    ngx_hybrid_meter_t  *meter;
+
+    if (ctx->conf->redis == NULL || cost == 0) {
+        return;
+    }
+
+    meter = &ctx->client->shared->meters[ngx_hybrid_meter_budget];
+
+    ngx_hybrid_meter_owe(meter, cost);
+    ctx->reserve.leased |= 1 << ngx_hybrid_meter_budget;
+
+    ngx_http_hybrid_idle_watch(ctx->client->lease);
 }
 
 
@@ -261,6 +302,28 @@ ngx_http_hybrid_budget_now(ngx_http_hybrid_client_t *client)
 }
 
 
+/* a month has begun before the days that were counted until now */
+
+void
+ngx_http_hybrid_budget_adopt(ngx_http_hybrid_client_t *client)
+{
+    ngx_uint_t           first, next;
+    ngx_hybrid_meter_t  *meter;
+
+    meter = &client->shared->meters[ngx_hybrid_meter_budget];
+
+    if (!client->limits[ngx_hybrid_meter_budget].monthly) {
+        return;
+    }
+
+    first = ngx_hybrid_period(ngx_time(), 1, &next);
+
+    if (meter->period > first && meter->period < next) {
+        meter->period = first;
+    }
+}
+
+
 uint64_t
 ngx_http_hybrid_budget_wait(ngx_http_hybrid_client_t *client)
 {
@@ -277,19 +340,30 @@ ngx_http_hybrid_budget_wait(ngx_http_hybrid_client_t *client)
 }
 
 
-void
-ngx_http_hybrid_budget_told(ngx_http_hybrid_client_t *client, uint64_t left)
-{
-    uint64_t                  quota;
-    ngx_atomic_uint_t         old;
-    ngx_hybrid_meter_t       *meter;
-    ngx_hybrid_shm_client_t  *shared;
+/* what others have reserved may be used, or not: it is about right */
 
+void
+ngx_http_hybrid_budget_warn(ngx_http_hybrid_ctx_t *ctx, int64_t back)
+{
+    int64_t                    left;
+    uint64_t                   quota;
+    ngx_atomic_uint_t          old;
+    ngx_hybrid_meter_t        *meter;
+    ngx_hybrid_shm_client_t   *shared;
+    ngx_http_hybrid_client_t  *client;
+
+    client = ctx->client;
     shared = client->shared;
     meter = &shared->meters[ngx_hybrid_meter_budget];
     quota = client->limits[ngx_hybrid_meter_budget].quota;
 
-    if (left > quota - quota / 100 * NGX_HTTP_HYBRID_BUDGET_WARN) {
+    left = ngx_hybrid_meter_left(meter, 0);
+
+    if (ctx->conf->redis && meter->told) {
+        left = ngx_min(left, (int64_t) (meter->left + meter->credits) + back);
+    }
+
+    if (left > (int64_t) (quota - quota / 100 * NGX_HTTP_HYBRID_BUDGET_WARN)) {
         return;
     }
 

@@ -190,8 +190,16 @@ ngx_http_hybrid_idle_exit_worker(ngx_http_hybrid_main_conf_t *hmcf)
 
         lease->client->shared->slots_peak = 0;
 
-        if (ngx_http_hybrid_lease_refill(lease, 0) == NGX_OK) {
-            ngx_hybrid_redis_flush(hmcf->redis, &lease->key);
+        if (ngx_http_hybrid_lease_refill(lease, 0) != NGX_OK) {
+            continue;
+        }
+
+        ngx_hybrid_redis_flush(hmcf->redis, &lease->key);
+
+        /* it was told, though nobody will hear the answer */
+
+        for (i = 0; i < ngx_hybrid_meters; i++) {
+            lease->asks[i].charge = 0;
         }
     }
 

@@ -22,6 +22,9 @@
 #define NGX_HTTP_HYBRID_LEASE_TOKENS    20
 #define NGX_HTTP_HYBRID_LEASE_BUDGET    100
 
+/* msec; other gateways may give some back meanwhile */
+#define NGX_HTTP_HYBRID_LEASE_TOLD      1000
+
 
 static uint64_t ngx_http_hybrid_lease_most(ngx_http_hybrid_limit_t *limit,
     ngx_uint_t meter);
@@ -35,7 +38,8 @@ static void ngx_http_hybrid_lease_answer(ngx_http_hybrid_lease_t *lease,
 static void ngx_http_hybrid_lease_take_over(ngx_http_hybrid_lease_t *lease);
 static void ngx_http_hybrid_lease_meter(ngx_http_hybrid_lease_t *lease,
     ngx_uint_t n);
-static void ngx_http_hybrid_lease_failed(ngx_http_hybrid_lease_t *lease);
+static void ngx_http_hybrid_lease_failed(ngx_http_hybrid_lease_t *lease,
+    ngx_uint_t sent);
 static void ngx_http_hybrid_lease_lost(ngx_http_hybrid_lease_t *lease);
 static void ngx_http_hybrid_lease_serve(ngx_http_hybrid_lease_t *lease);
 static ngx_http_hybrid_ctx_t *ngx_http_hybrid_lease_next(
@@ -164,14 +168,40 @@ ngx_http_hybrid_lease_holds(ngx_http_hybrid_lease_t *lease)
 }
 
 
+/* what is refused to a large request may be there for a smaller one */
+
 ngx_msec_t
-ngx_http_hybrid_lease_dry(ngx_hybrid_meter_t *meter)
+ngx_http_hybrid_lease_dry(ngx_http_hybrid_lease_t *lease, ngx_uint_t meter,
+    uint64_t n)
 {
-    ngx_msec_int_t  left;
+    uint64_t             least;
+    ngx_msec_t           earlier;
+    ngx_msec_int_t       left;
+    ngx_hybrid_meter_t  *m;
 
-    left = (ngx_msec_int_t) (meter->dry - ngx_current_msec);
+    m = &lease->client->shared->meters[meter];
+    left = (ngx_msec_int_t) (m->dry - ngx_current_msec);
 
-    return left > 0 ? (ngx_msec_t) left : 0;
+    if (left <= 0
+        || (meter != ngx_hybrid_meter_rate
+            && ngx_current_msec - m->told >= NGX_HTTP_HYBRID_LEASE_TOLD))
+    {
+        return 0;
+    }
+
+    least = m->dry_least;
+
+    if (n >= least) {
+        return left;
+    }
+
+    if (m->interval == 0) {
+        return n > m->left + m->credits ? (ngx_msec_t) left : 0;
+    }
+
+    earlier = ngx_hybrid_gcra_cost(m->interval, least - n) / 1000;
+
+    return (ngx_msec_t) left > earlier ? left - earlier : 0;
 }
 
 
@@ -240,7 +270,7 @@ ngx_http_hybrid_lease_used(ngx_http_hybrid_lease_t *lease, ngx_uint_t meter,
     if (ask->batch >= NGX_HTTP_HYBRID_LEASE_PREFETCH
         && left < ask->batch / 2
         && !lease->pending
-        && ngx_http_hybrid_lease_dry(m) == 0)
+        && ngx_http_hybrid_lease_dry(lease, meter, ask->batch) == 0)
     {
         (void) ngx_http_hybrid_lease_refill(lease, 1);
     }
@@ -269,6 +299,10 @@ ngx_http_hybrid_lease_back(ngx_http_hybrid_lease_t *lease, ngx_uint_t meter,
 
     if (n > most) {
         ngx_hybrid_meter_owe(m, - (int64_t) (n - most));
+
+        /* there is more than Redis has said */
+
+        m->dry = ngx_current_msec;
     }
 
     ngx_http_hybrid_idle_watch(lease);
@@ -341,7 +375,7 @@ ngx_http_hybrid_lease_refill(ngx_http_hybrid_lease_t *lease, ngx_uint_t fetch)
     if (ngx_http_hybrid_script_send(lease, ngx_http_hybrid_lease_reply)
         != NGX_OK)
     {
-        ngx_http_hybrid_lease_failed(lease);
+        ngx_http_hybrid_lease_failed(lease, 0);
         return NGX_DECLINED;
     }
 
@@ -463,7 +497,7 @@ ngx_http_hybrid_lease_answer(ngx_http_hybrid_lease_t *lease,
             lease->client->shared->refused = 1;
         }
 
-        ngx_http_hybrid_lease_failed(lease);
+        ngx_http_hybrid_lease_failed(lease, 1);
         ngx_http_hybrid_lease_lost(lease);
         return;
     }
@@ -523,6 +557,12 @@ ngx_http_hybrid_lease_meter(ngx_http_hybrid_lease_t *lease, ngx_uint_t n)
 
     ask->charge = 0;
 
+    /* first: it makes credits of the period before void */
+
+    if (limit->interval == 0 && meter->interval == 0) {
+        ngx_hybrid_meter_period(meter, ask->period);
+    }
+
     if (ask->granted) {
         ngx_hybrid_meter_lease_add(meter, ngx_current_msec, ask->granted);
     }
@@ -535,31 +575,27 @@ ngx_http_hybrid_lease_meter(ngx_http_hybrid_lease_t *lease, ngx_uint_t n)
         return;
     }
 
-    if (limit->interval == 0) {
-        ngx_hybrid_meter_period(meter, ask->period);
-        ngx_http_hybrid_budget_told(lease->client, ask->left);
-    }
-
     meter->left = ask->left;
     meter->told = ngx_current_msec ? ngx_current_msec : 1;
 
     if (ask->granted < ask->want) {
+        meter->dry_least = ask->least;
         meter->dry = ngx_current_msec
                      + (ngx_max(ask->wait, 1000) + 999) / 1000;
     }
 }
 
 
-/* what was used has to be told once more; what was given back is lost */
+/* of what was sent, what was given back may have been heard, and is lost */
 
 static void
-ngx_http_hybrid_lease_failed(ngx_http_hybrid_lease_t *lease)
+ngx_http_hybrid_lease_failed(ngx_http_hybrid_lease_t *lease, ngx_uint_t sent)
 {
     ngx_uint_t  i;
 
     for (i = 0; i < ngx_hybrid_meters; i++) {
 
-        if (lease->asks[i].charge > 0) {
+        if (!sent || lease->asks[i].charge > 0) {
             ngx_hybrid_meter_owe(&lease->client->shared->meters[i],
                                  lease->asks[i].charge);
         }

@@ -163,8 +163,9 @@ ngx_uint_t ngx_http_hybrid_slots_own(ngx_hybrid_shm_client_t *shared);
 /* whether Redis is known to decide; if not it is asked, for those to come */
 ngx_uint_t ngx_http_hybrid_lease_holds(ngx_http_hybrid_lease_t *lease);
 
-/* msec until Redis may have credits again, 0: ask */
-ngx_msec_t ngx_http_hybrid_lease_dry(ngx_hybrid_meter_t *meter);
+/* msec until Redis may have so many credits again, 0: ask */
+ngx_msec_t ngx_http_hybrid_lease_dry(ngx_http_hybrid_lease_t *lease,
+    ngx_uint_t meter, uint64_t n);
 
 /* credits are used; the next batch may be fetched ahead */
 void ngx_http_hybrid_lease_used(ngx_http_hybrid_lease_t *lease,
@@ -197,9 +198,17 @@ ngx_int_t ngx_http_hybrid_script_answer(ngx_http_hybrid_lease_t *lease,
 /* a budget is reached: goes on without what costs money, or is refused */
 ngx_int_t ngx_http_hybrid_budget_spent(ngx_http_hybrid_ctx_t *ctx);
 
-/* warns once a period */
-void ngx_http_hybrid_budget_told(ngx_http_hybrid_client_t *client,
-    uint64_t left);
+/* charged whether or not it is there; Redis is told as soon as it can */
+void ngx_http_hybrid_budget_charge(ngx_http_hybrid_ctx_t *ctx, uint64_t cost);
+
+/* Redis is told, later, of what the own account has charged */
+void ngx_http_hybrid_budget_owe(ngx_http_hybrid_ctx_t *ctx, uint64_t cost);
+
+/* another "budget" of the configuration */
+void ngx_http_hybrid_budget_adopt(ngx_http_hybrid_client_t *client);
+
+/* warns once a period; of this request's reserve so much was too much */
+void ngx_http_hybrid_budget_warn(ngx_http_hybrid_ctx_t *ctx, int64_t back);
 
 /* the own account is in the period that it is now, if Redis has not said */
 void ngx_http_hybrid_budget_now(ngx_http_hybrid_client_t *client);

@@ -100,6 +100,8 @@ ngx_http_hybrid_limit_adopt(ngx_http_hybrid_client_t *client)
                                ngx_http_hybrid_limit_now(), limit->interval,
                                limit->interval ? limit->burst : limit->quota);
     }
+
+    ngx_http_hybrid_budget_adopt(client);
 }
 
 
@@ -318,7 +320,8 @@ ngx_http_hybrid_limit_take(ngx_http_hybrid_ctx_t *ctx, ngx_uint_t meter,
 
     ngx_hybrid_meter_refund(m, need);
 
-    hit->wait = (uint64_t) ngx_http_hybrid_lease_dry(m) * 1000;
+    hit->wait = ngx_http_hybrid_lease_dry(client->lease, meter, need)
+                * 1000ULL;
 
     /* there was not enough for a larger one, maybe */
 
@@ -363,29 +366,29 @@ ngx_http_hybrid_limit_back(ngx_http_hybrid_ctx_t *ctx, ngx_uint_t taken,
 static void
 ngx_http_hybrid_limit_done(ngx_http_hybrid_ctx_t *ctx, ngx_uint_t leased)
 {
-    uint64_t                    n;
+    uint64_t                    need[ngx_hybrid_meters];
     ngx_uint_t                  i;
     ngx_http_hybrid_reserve_t  *reserve;
 
     reserve = &ctx->reserve;
 
     for (i = 0; i < ngx_hybrid_meters; i++) {
-        n = reserve->need[i];
-
-        if (n == 0) {
-            continue;
-        }
+        need[i] = reserve->need[i];
 
         reserve->need[i] = 0;
-        reserve->held[i] += n;
-
-        if (leased & (1 << i)) {
-            reserve->leased |= 1 << i;
-            ngx_http_hybrid_lease_used(ctx->client->lease, i, n);
-        }
+        reserve->held[i] += need[i];
     }
 
     reserve->slot_need = 0;
+    reserve->leased |= leased;
+
+    /* last: Redis may be asked here, for those that need something yet */
+
+    for (i = 0; i < ngx_hybrid_meters; i++) {
+        if (leased & (1 << i)) {
+            ngx_http_hybrid_lease_used(ctx->client->lease, i, need[i]);
+        }
+    }
 }
 
 
@@ -519,6 +522,8 @@ ngx_http_hybrid_limit_own(ngx_http_hybrid_ctx_t *ctx,
         taken |= 1 << i;
     }
 
+    ngx_http_hybrid_budget_owe(ctx,
+                               ctx->reserve.need[ngx_hybrid_meter_budget]);
     ngx_http_hybrid_limit_done(ctx, 0);
 
     return 1;
@@ -598,6 +603,8 @@ ngx_http_hybrid_limit_force(ngx_http_hybrid_ctx_t *ctx)
         }
     }
 
+    ngx_http_hybrid_budget_owe(ctx,
+                               ctx->reserve.need[ngx_hybrid_meter_budget]);
     ngx_http_hybrid_limit_done(ctx, 0);
 }
 

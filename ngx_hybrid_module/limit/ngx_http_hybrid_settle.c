@@ -19,7 +19,7 @@ static void ngx_http_hybrid_limit_average(ngx_http_hybrid_client_t *client,
 void
 ngx_http_hybrid_limit_end(ngx_http_hybrid_ctx_t *ctx)
 {
-    uint64_t                   cost;
+    uint64_t                   cost, held;
     ngx_http_hybrid_lease_t   *lease;
     ngx_http_hybrid_client_t  *client;
 
@@ -53,8 +53,14 @@ ngx_http_hybrid_limit_end(ngx_http_hybrid_ctx_t *ctx)
     }
 
     if (client->limits[ngx_hybrid_meter_budget].quota) {
-        ngx_http_hybrid_limit_used(ctx, ngx_hybrid_meter_budget,
-                                   ngx_http_hybrid_budget_cost(ctx));
+        cost = ngx_http_hybrid_budget_cost(ctx);
+
+        ngx_http_hybrid_limit_used(ctx, ngx_hybrid_meter_budget, cost);
+
+        if (cost) {
+            held = ctx->reserve.held[ngx_hybrid_meter_budget];
+            ngx_http_hybrid_budget_warn(ctx, (int64_t) held - (int64_t) cost);
+        }
     }
 
     if (ctx->reserve.slot) {

@@ -26,7 +26,8 @@ typedef struct {
     ngx_atomic_t               period;    /* the day since 1970 it began */
     ngx_atomic_t               credits;
     ngx_atomic_t               expires;   /* msec, these are given back */
-    ngx_atomic_t               dry;       /* msec, Redis has none before */
+    ngx_atomic_t               dry;       /* msec, Redis has not before */
+    ngx_atomic_t               dry_least; /*   so many */
     ngx_atomic_t               owed;      /* signed, Redis is to be told */
     ngx_atomic_t               left;      /* in Redis, as it said */
     ngx_atomic_t               told;      /*   at this msec, 0: never */
