@@ -125,7 +125,7 @@ sub cases {
     };
 
     subtest 'a fallback' => sub {
-        
+
         # Redis may not have told yet what is left
         like ask('hop', 'hop', 60, 30), qr/^200 cloud error( local)?$/,
             'to a cloud';

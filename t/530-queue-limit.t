@@ -5,6 +5,7 @@ use warnings;
 
 use lib 't/lib';
 use Hybrid;
+use HybridRedis ();
 use Test::More;
 use Time::HiRes qw(sleep time);
 
@@ -23,14 +24,16 @@ my %limits = (
     timed => 'concurrency 1; queue 8 timeout=1s;',
 );
 
-$t->start(http => join '', (map {
+my $http = join '', (map {
     "hybrid_client $_ { $as{$_}{line} models *; $limits{$_} }\n" } @clients),
-    <<"END");
+    <<"END";
     hybrid_backend forge { pass http://$forge->{addr}; probe off; }
     hybrid_route * forge;
     log_format queue '\$hybrid_client \$status \$hybrid_queue_time';
     access_log queue.log queue;
 END
+
+$t->start(http => $http);
 
 
 # a request under way; "id" tells them apart
@@ -103,7 +106,7 @@ subtest 'requests at a time' => sub {
 
     is join(' ', map { answer($_) } @all), '200 200 200 200 200', 'all pass';
     is join(' ', seen()), '1 2 3 4 5', 'in the order they came';
-    is $forge->stats->{max_active} // 1, 1, 'one by one';
+    is $forge->stats->{max_active}, 1, 'one by one';
     $forge->behave;
 };
 
@@ -183,6 +186,43 @@ subtest 'a reload, and the end, while some wait' => sub {
     push @all, send_one('one', 4);
     is join(' ', map { answer($_) } @all), '200 200 200 200', 'all pass';
     $forge->behave;
+};
+
+
+subtest 'with Redis, and without it meanwhile' => sub {
+    my $redis = HybridRedis::redis(name => 'redis');
+    my $there = sub {
+        my $s = $t->get('/status')->{json};
+        return $s && $s->{redis}{available};
+    };
+
+    ok $t->stop, 'ends';
+    unlink "$t->{dir}/error.log";
+    $t->start(http => "hybrid_redis 127.0.0.1:$redis->{port} timeout=1s;\n"
+        . $http . "server { listen 127.0.0.1:%PORT%; location / {"
+        . " hybrid_access token; include %PROXY%; }"
+        . " location = /status { hybrid_status json; } }\n");
+    ok poll { $there->() }, 'Redis';
+
+    $forge->clear;
+    my $start = time;
+    my @all = map { my $s = send_one('rate', $_); sleep 0.02; $s } 1 .. 5;
+    is join(' ', map { answer($_) } @all), '200 200 200 200 200', 'a rate';
+    cmp_ok time - $start, '>=', 0.35, 'at that rate';
+    is join(' ', seen()), '1 2 3 4 5', 'in the order they came';
+
+    $forge->clear;
+    $forge->behave(delay_ms => 400);
+    @all = map { my $s = send_one('one', $_); busy(1) if $_ == 1;
+                 sleep 0.02; $s } 1 .. 4;
+    ok $redis->stop, 'away';
+    is join(' ', map { answer($_) } @all), '200 200 200 200', 'all pass';
+    is join(' ', seen()), '1 2 3 4', 'in the order they came';
+
+    @all = map { my $s = send_one('one', $_); busy(1) if $_ == 5;
+                 sleep 0.02; $s } 5 .. 7;
+    ok $redis->start, 'back';
+    is join(' ', map { answer($_) } @all), '200 200 200', 'and after that';
 };
 
 $t->done;
