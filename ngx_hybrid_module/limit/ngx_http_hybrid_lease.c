@@ -168,7 +168,7 @@ ngx_http_hybrid_lease_holds(ngx_http_hybrid_lease_t *lease)
 }
 
 
-/* what is refused to a large request may be there for a smaller one */
+/* a smaller request than the one that was refused has it earlier */
 
 ngx_msec_t
 ngx_http_hybrid_lease_dry(ngx_http_hybrid_lease_t *lease, ngx_uint_t meter,
@@ -193,10 +193,6 @@ ngx_http_hybrid_lease_dry(ngx_http_hybrid_lease_t *lease, ngx_uint_t meter,
 
     if (n >= least) {
         return left;
-    }
-
-    if (m->interval == 0) {
-        return n > m->left + m->credits ? (ngx_msec_t) left : 0;
     }
 
     earlier = ngx_hybrid_gcra_cost(m->interval, least - n) / 1000;
