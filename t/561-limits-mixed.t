@@ -16,8 +16,8 @@ my $backend = model_backend('model');
 my %client = map { $_->{name} => $_ }
     client_block('tokens', 'tokens 6k/m burst=3000 loss=closed;'),
     client_block('slots', 'concurrency 6 loss=closed;'),
-    client_block('both', 'concurrency 2 loss=closed;'
-        . ' tokens 6k/m burst=3000 loss=closed;');
+    client_block('line', 'concurrency 1 loss=closed; queue 20 timeout=20s;'
+        . ' tokens 600k/m burst=3000 loss=closed;');
 
 my $proxy = ($ENV{HYBRID_ROOT} || POSIX::getcwd()) . '/conf/hybrid_proxy.conf';
 
@@ -86,6 +86,16 @@ subtest 'slots grow by one and by many' => sub {
 
     my $n = at_once(map { [ $gw[ $_ % 2 ], text('slots', 60, 1500) ] } 1 .. 20);
     is_deeply($n, { 200 => 6, 429 => 14 }, 'of 20 at two gateways six');
+};
+
+
+# who has the slot already must not wait behind those who wait for it
+
+subtest 'slots and tokens with a queue' => sub {
+    my $from = now();
+    is_deeply(at_once(map { [ $gw[0], text('line', 600, 50) ] } 1 .. 10),
+        { 200 => 10 }, 'ten, one after the other');
+    cmp_ok(now() - $from, '<', 10, sprintf 'in %.1f s', now() - $from);
 };
 
 

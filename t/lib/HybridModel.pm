@@ -336,7 +336,11 @@ sub quiet {
     return @bad if $full > 12;
     sleep $left if $left > 0;
 
+    # the rest of a batch may be on its way to another worker
+
+    my $batch = $s->{rate} ? min($s->{rate} / 10, $s->{burst} / 2) : 0;
     my $n = min(map { $_ // 30 } @$s{qw(burst slots)});
+    $n = max(1, $n - $s->{workers} * int $batch) if $batch >= 2;
     my $gw = choose(@{ $s->{gw} });
     my $need = $s->{most} ? int(0.9 * $s->{most} / $n) : 60;
     my $body = JSON::PP::encode_json({ model => 'm', options => {
