@@ -289,6 +289,21 @@ subtest 'groups' => sub {
     like $line[0]{buffer}, qr/^X-Hybrid-Fallback: no_live\r$/m, 'why';
     $held->close;
     $t->stop;
+
+    # one that comes back is waited for, too
+    $_->clear for $forge, $anvil;
+    $anvil->behave(status => 500, probes => 'only');
+    $t->start(workers => 2, conf('hybrid_route m forge,anvil;', '',
+        'slots 1; probe interval=200ms timeout=100ms fails=1 passes=1;'));
+    soon { backend('anvil')->{paths}[0]{state} eq 'down' } 'one is away';
+    ($held) = hold($forge);
+    @line = line(0, 'alice', 'alice');
+    is waiting('anvil'), 0, 'it is not waited for';
+    $anvil->clear;
+    is join(' ', answers(@line)), '200 200', 'it is back, they are served';
+    is scalar(served($anvil)), 2, 'by it';
+    $held->close;
+    $t->stop;
 };
 
 

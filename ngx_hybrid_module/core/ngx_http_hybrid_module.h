@@ -158,6 +158,7 @@ typedef struct {
     unsigned                       tried:1;
     unsigned                       spent:1;
     unsigned                       slot:1;    /* counted as being there */
+    unsigned                       awaited:1; /* its slot, in the line */
     unsigned                       let:1;     /* by the model's breaker */
     unsigned                       full:1;    /* none of its peers was free */
 } ngx_http_hybrid_candidate_t;

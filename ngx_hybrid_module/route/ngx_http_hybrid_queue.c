@@ -306,8 +306,11 @@ ngx_http_hybrid_queue_wait(ngx_http_hybrid_ctx_t *ctx, ngx_uint_t first,
     ask.healths = healths;
     ask.n = 0;
 
-    for (i = 0; i < n && ask.n < NGX_HYBRID_LINE_GROUP; i++) {
-        if (ngx_strcmp(cand[i].why, "busy") == 0) {
+    for (i = 0; i < n; i++) {
+        cand[i].awaited = (ask.n < NGX_HYBRID_LINE_GROUP
+                           && ngx_strcmp(cand[i].why, "busy") == 0);
+
+        if (cand[i].awaited) {
             healths[ask.n++] = cand[i].backend->health;
         }
     }

@@ -16,7 +16,8 @@
  *     waiting   in the line, suspended: the line owns the request
  *     called    it has a slot, and has been resumed
  *     late      its time is over, resumed
- *     lost      none of its backends is there any more, resumed
+ *     lost      none of its backends is there any more, or there is another
+ *               that is free, resumed
  */
 
 typedef enum {

@@ -250,23 +250,44 @@ ngx_http_hybrid_queue_sweep(ngx_http_hybrid_queue_t *queue)
 }
 
 
+/* it waits for none that is there, or another one is back and free */
+
 static ngx_uint_t
 ngx_http_hybrid_queue_lost(ngx_http_hybrid_turn_t *turn)
 {
-    ngx_uint_t                    i;
+    ngx_uint_t                    i, lost;
+    ngx_hybrid_health_t          *health;
+    ngx_http_hybrid_backend_t    *backend;
     ngx_http_hybrid_candidate_t  *cand;
 
+    lost = 1;
     cand = turn->ctx->candidates;
 
     for (i = 0; i < turn->ctx->ncandidates; i++) {
-        if (cand[i].group == turn->group
-            && ngx_http_hybrid_choice_closed(turn->ctx, &cand[i]) == NULL)
+
+        if (cand[i].group != turn->group || cand[i].spent
+            || ngx_http_hybrid_choice_closed(turn->ctx, &cand[i]) != NULL)
         {
-            return 0;
+            continue;
+        }
+
+        if (cand[i].awaited) {
+            lost = 0;
+            continue;
+        }
+
+        backend = cand[i].backend;
+        health = backend->health;
+
+        if (backend->slots == 0
+            || (health->waiting == 0
+                && ngx_hybrid_health_busy(health) < backend->slots))
+        {
+            return 1;
         }
     }
 
-    return 1;
+    return lost;
 }
 
 
