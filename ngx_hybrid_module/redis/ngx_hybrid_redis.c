@@ -137,7 +137,9 @@ ngx_hybrid_redis_flush(ngx_hybrid_redis_t *rd, ngx_str_t *key)
     node = ngx_hybrid_redis_route(rd, key);
 
     if (node && node->ac && node->ready) {
+        ngx_hybrid_redis_tls_before(node);
         redisAsyncHandleWrite(node->ac);
+        (void) ngx_hybrid_redis_tls_after(node);
     }
 }
 
