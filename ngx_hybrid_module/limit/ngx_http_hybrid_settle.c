@@ -34,6 +34,13 @@ ngx_http_hybrid_limit_end(ngx_http_hybrid_ctx_t *ctx)
 
     client = ctx->client;
 
+    if (client && client->shared && ctx->usage.output) {
+
+        /* what the next one may be like, also to the backends' lines */
+
+        ngx_http_hybrid_limit_average(client, ctx->usage.output);
+    }
+
     if (client == NULL || client->lease == NULL) {
         return;
     }
@@ -44,11 +51,6 @@ ngx_http_hybrid_limit_end(ngx_http_hybrid_ctx_t *ctx)
     cost = ctx->usage.input + ctx->usage.output;
 
     if (client->limits[ngx_hybrid_meter_tokens].quota) {
-
-        if (ctx->usage.output) {
-            ngx_http_hybrid_limit_average(client, ctx->usage.output);
-        }
-
         ngx_http_hybrid_limit_used(ctx, ngx_hybrid_meter_tokens, cost);
     }
 

@@ -384,7 +384,11 @@ ngx_http_hybrid_queue_ask(ngx_http_hybrid_ctx_t *ctx,
     ngx_http_hybrid_usage_estimate(ctx, &input, &output);
 
     if (output == 0 && !ngx_http_hybrid_route_embeds(ctx)) {
-        output = NGX_HTTP_HYBRID_QUEUE_OUTPUT;
+        output = ctx->client->shared->output;
+
+        if (output == 0) {
+            output = NGX_HTTP_HYBRID_QUEUE_OUTPUT;
+        }
     }
 
     ask->cost = input + output;
