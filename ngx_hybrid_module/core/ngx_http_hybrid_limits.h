@@ -42,6 +42,33 @@ extern ngx_str_t  ngx_http_hybrid_limit_names[];
 ngx_int_t ngx_http_hybrid_limit_left(ngx_hybrid_shm_client_t *shared,
     ngx_uint_t n, ngx_uint_t redis, ngx_http_hybrid_left_t *left);
 
+/* "waiting" and "limits" of a client, members of a JSON object */
+u_char *ngx_http_hybrid_limits_json(ngx_hybrid_shm_client_t *shared,
+    ngx_uint_t redis, u_char *p, u_char *end);
+
+/* Redis is asked what is left, for file clients; and whether that goes on */
+void ngx_http_hybrid_limit_ask(ngx_http_hybrid_client_t *client);
+ngx_uint_t ngx_http_hybrid_limit_asking(ngx_http_hybrid_client_t *client);
+
+/*
+ * An operator gives the client all but its requests at a time back.  op: done
+ * is set when Redis has answered, and "told" when it did it; NGX_DECLINED: it
+ * was done in this gateway alone, as there is no Redis that answers.  Who waits
+ * for it no more resets this gateway, sets "gone", and the op goes by itself.
+ */
+
+typedef struct {
+    ngx_hybrid_shm_client_t       *shared;
+    unsigned                       done:1;
+    unsigned                       told:1;
+    unsigned                       gone:1;
+} ngx_http_hybrid_reset_t;
+
+ngx_int_t ngx_http_hybrid_limit_reset(ngx_http_hybrid_main_conf_t *hmcf,
+    ngx_str_t *name, ngx_hybrid_shm_client_t *shared,
+    ngx_http_hybrid_reset_t **op);
+void ngx_http_hybrid_limit_reset_own(ngx_hybrid_shm_client_t *shared);
+
 /* RateLimit and what the dialect of the request has */
 ngx_int_t ngx_http_hybrid_limit_headers(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx);

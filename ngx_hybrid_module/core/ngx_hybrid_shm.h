@@ -188,6 +188,7 @@ struct ngx_hybrid_shm_client_s {
     ngx_atomic_t               output;    /* tokens of an answer, about */
     ngx_atomic_t               warned;    /* budget: period + 1 */
     ngx_atomic_t               reset;     /* in Redis, usec, as we know */
+    ngx_atomic_t               checked;   /* msec, whether there is another */
     ngx_atomic_t               refused;   /* Redis can't tell the limit */
     ngx_atomic_t               waits;     /* requests that waited for Redis */
     ngx_atomic_t               refills;
@@ -195,6 +196,13 @@ struct ngx_hybrid_shm_client_s {
     ngx_atomic_t               clash;     /* with Redis's, was said: a name, */
     ngx_atomic_t               clash_token;                  /* a token's id */
 };
+
+
+typedef struct {
+    ngx_hybrid_shm_client_t   *client;
+    size_t                     len;
+    u_char                     name[NGX_HYBRID_LABEL_MAX];
+} ngx_hybrid_shm_other_t;
 
 
 typedef struct {
@@ -270,6 +278,17 @@ ngx_int_t ngx_hybrid_shm_init(ngx_hybrid_shm_t *shm, ngx_shm_zone_t *zone,
  */
 ngx_hybrid_shm_client_t *ngx_hybrid_shm_client(ngx_hybrid_shm_t *shm,
     ngx_str_t *name, ngx_uint_t reserve);
+
+/* as that, but one that is there already; NULL: it isn't */
+ngx_hybrid_shm_client_t *ngx_hybrid_shm_client_known(ngx_hybrid_shm_t *shm,
+    ngx_str_t *name);
+
+/*
+ * Those that workers use and that no file has, at most n; names are copied, as
+ * an entry may become another's at any time.
+ */
+ngx_uint_t ngx_hybrid_shm_client_others(ngx_hybrid_shm_t *shm,
+    ngx_hybrid_shm_other_t *others, ngx_uint_t n);
 void ngx_hybrid_shm_client_give(ngx_hybrid_shm_t *shm,
     ngx_hybrid_shm_client_t *client);
 

@@ -104,6 +104,69 @@ ngx_hybrid_shm_client(ngx_hybrid_shm_t *shm, ngx_str_t *name,
 }
 
 
+ngx_hybrid_shm_client_t *
+ngx_hybrid_shm_client_known(ngx_hybrid_shm_t *shm, ngx_str_t *name)
+{
+    uint32_t                  hash;
+    ngx_hybrid_shm_client_t  *client;
+
+    if (name->len > NGX_HYBRID_LABEL_MAX
+        || ngx_hybrid_shm_client_uses(shm) != NGX_OK)
+    {
+        return NULL;
+    }
+
+    hash = ngx_murmur_hash2(name->data, name->len);
+
+    ngx_shmtx_lock(&shm->shpool->mutex);
+
+    client = ngx_hybrid_shm_client_find(&shm->sh->clients, name, hash);
+
+    if (client && ngx_hybrid_shm_client_use(shm, client) != NGX_OK) {
+        client = NULL;
+    }
+
+    ngx_shmtx_unlock(&shm->shpool->mutex);
+
+    return client;
+}
+
+
+ngx_uint_t
+ngx_hybrid_shm_client_others(ngx_hybrid_shm_t *shm,
+    ngx_hybrid_shm_other_t *others, ngx_uint_t n)
+{
+    ngx_uint_t                 i, k, used;
+    ngx_hybrid_shm_client_t   *client;
+    ngx_hybrid_shm_clients_t  *clients;
+
+    k = 0;
+    clients = &shm->sh->clients;
+
+    ngx_shmtx_lock(&shm->shpool->mutex);
+
+    for (client = clients->all; client && k < n; client = client->entry.next) {
+
+        for (i = 0, used = 0; i < NGX_HYBRID_SHM_USERS; i++) {
+            used |= client->entry.users[i] != 0;
+        }
+
+        if (!used || client->entry.conf >= clients->current) {
+            continue;
+        }
+
+        others[k].client = client;
+        others[k].len = client->entry.len;
+        ngx_memcpy(others[k].name, client->entry.name, NGX_HYBRID_LABEL_MAX);
+        k++;
+    }
+
+    ngx_shmtx_unlock(&shm->shpool->mutex);
+
+    return k;
+}
+
+
 void
 ngx_hybrid_shm_client_give(ngx_hybrid_shm_t *shm,
     ngx_hybrid_shm_client_t *client)

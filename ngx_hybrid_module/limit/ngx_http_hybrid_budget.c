@@ -200,6 +200,7 @@ ngx_http_hybrid_budget_take(ngx_http_hybrid_ctx_t *ctx, uint64_t cost)
             left = meter->left;
 
             if (left < cost) {
+                ngx_http_hybrid_reset_check(lease);
                 return 0;
             }
 

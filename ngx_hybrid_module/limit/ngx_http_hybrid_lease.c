@@ -56,6 +56,7 @@ ngx_http_hybrid_lease_init_worker(ngx_http_hybrid_main_conf_t *hmcf,
 
     if (hmcf->redis) {
         ngx_http_hybrid_script_init();
+        ngx_http_hybrid_reset_init();
 
         if (ngx_http_hybrid_idle_init_worker(hmcf, cycle) != NGX_OK) {
             return NGX_ERROR;
@@ -509,27 +510,27 @@ ngx_http_hybrid_lease_answer(ngx_http_hybrid_lease_t *lease,
 static void
 ngx_http_hybrid_lease_take_over(ngx_http_hybrid_lease_t *lease)
 {
-    ngx_uint_t                 i;
+    ngx_uint_t                 i, stale;
     ngx_hybrid_shm_client_t   *shared;
     ngx_http_hybrid_client_t  *client;
 
     client = lease->client;
     shared = client->shared;
 
-    if (lease->reset > shared->reset) {
-
-        /* an operator's: what was counted here before is void, too */
-
-        shared->reset = lease->reset;
-
-        for (i = 0; i < ngx_hybrid_meters; i++) {
-            shared->meters[i].account = 0;
-            shared->meters[i].dry = ngx_current_msec;
-        }
+    if (ngx_http_hybrid_reset_seen(shared, lease->reset)) {
+        ngx_http_hybrid_delay_wake(lease);
     }
 
+    /* an answer from before a reset that was heard of since is void, too */
+
+    stale = lease->seen < shared->reset && lease->reset < shared->reset;
+
     for (i = 0; i < ngx_hybrid_meters; i++) {
-        if (client->limits[i].quota) {
+
+        if (stale) {
+            lease->asks[i].charge = 0;
+
+        } else if (client->limits[i].quota) {
             ngx_http_hybrid_lease_meter(lease, i);
         }
     }
@@ -591,7 +592,9 @@ ngx_http_hybrid_lease_failed(ngx_http_hybrid_lease_t *lease, ngx_uint_t sent)
 
     for (i = 0; i < ngx_hybrid_meters; i++) {
 
-        if (!sent || lease->asks[i].charge > 0) {
+        if ((!sent || lease->asks[i].charge > 0)
+            && lease->seen == lease->client->shared->reset)
+        {
             ngx_hybrid_meter_owe(&lease->client->shared->meters[i],
                                  lease->asks[i].charge);
         }

@@ -12,6 +12,7 @@
  *     script.c   what is asked, and answered
  *     idle.c     what is given back
  *     delay.c    requests that wait for the limit itself
+ *     reset.c    an operator gives a client all of its limits back
  *     left.c     what is left, for those who show it
  *     ratelimit.c  headers about that
  */
@@ -81,7 +82,8 @@ struct ngx_http_hybrid_lease_s {
     ngx_str_t                     policy;    /* RateLimit-Policy */
     ngx_http_hybrid_ask_t         asks[ngx_hybrid_meters];
     ngx_http_hybrid_slots_ask_t   slots;
-    uint64_t                      reset;     /* in Redis, usec */
+    uint64_t                      reset;     /* in Redis, usec, */
+    uint64_t                      seen;      /*   and known when it was asked */
     ngx_msec_t                    tick;      /* of "used" */
 
     ngx_queue_t                   waiters;   /* ctx->waiter, for Redis */
@@ -182,6 +184,18 @@ ngx_int_t ngx_http_hybrid_lease_wait(ngx_http_hybrid_lease_t *lease,
 /* asks, also when nothing is wanted; NGX_DECLINED: Redis is away */
 ngx_int_t ngx_http_hybrid_lease_refill(ngx_http_hybrid_lease_t *lease,
     ngx_uint_t fetch);
+
+
+/* reset.c */
+
+/* at most once a second: an operator may have reset what refuses here */
+void ngx_http_hybrid_reset_check(ngx_http_hybrid_lease_t *lease);
+
+void ngx_http_hybrid_reset_init(void);
+
+/* 1: this was news, what was counted here is void */
+ngx_uint_t ngx_http_hybrid_reset_seen(ngx_hybrid_shm_client_t *shared,
+    uint64_t stamp);
 
 
 /* script.c */

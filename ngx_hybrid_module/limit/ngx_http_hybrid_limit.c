@@ -183,6 +183,11 @@ ngx_http_hybrid_limit_start(ngx_http_hybrid_ctx_t *ctx)
 
     lease = ctx->client->lease;
 
+    if (!ctx->reserve.stamped) {
+        ctx->reserve.stamped = 1;
+        ctx->reserve.reset = ctx->client->shared->reset;
+    }
+
     /* what there is is theirs, also when the queue is full */
 
     if (ngx_http_hybrid_delay_others(ctx, &hit)) {
@@ -534,6 +539,10 @@ ngx_int_t
 ngx_http_hybrid_limit_busy(ngx_http_hybrid_ctx_t *ctx,
     ngx_http_hybrid_hit_t *hit)
 {
+    if (ctx->conf->redis && !hit->slot) {
+        ngx_http_hybrid_reset_check(ctx->client->lease);
+    }
+
     if (!hit->slot && hit->meter == ngx_hybrid_meter_budget) {
 
         if (!ngx_http_hybrid_shadow(ctx, ngx_hybrid_shadow_budget_exceeded)) {

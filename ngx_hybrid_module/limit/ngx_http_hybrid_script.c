@@ -21,7 +21,7 @@
 #define NGX_HTTP_HYBRID_SCRIPT_OUT    4
 
 #define NGX_HTTP_HYBRID_SCRIPT_MAX                                            \
-    (2 + (ngx_hybrid_meters + 1) * NGX_HTTP_HYBRID_SCRIPT_ARGS)
+    (3 + (ngx_hybrid_meters + 1) * NGX_HTTP_HYBRID_SCRIPT_ARGS)
 
 /* Redis's numbers are exact up to here, and so are the answers */
 #define NGX_HTTP_HYBRID_SCRIPT_NUMBER  (1ULL << 53)
@@ -50,6 +50,8 @@ static ngx_int_t ngx_http_hybrid_script_read(redisReply *reply, ngx_uint_t i,
 /*
  * KEYS[1] the client's hash
  * ARGV[1] this gateway
+ * ARGV[2] the last reset that it knows of: what it has counted before a later
+ *         one is void, and so is what it gives back
  * ARGV    for each limit nine words:
  *
  *   g field step span deepest charge want min ahead
@@ -176,9 +178,12 @@ static ngx_hybrid_redis_script_t  ngx_http_hybrid_lease_script = {
         "  answer(n, 0, max(0, quota - others - n), call)\n"
         "end\n"
 
-        "for i = 2, #ARGV, 9 do\n"
+        "local void = tonumber(ARGV[2]) < out[1]\n"
+
+        "for i = 3, #ARGV, 9 do\n"
         "  for j = 2, 8 do a[j] = tonumber(ARGV[i + j]) end\n"
         "  local kind, field = ARGV[i], ARGV[i + 1]\n"
+        "  if void and kind ~= 'c' then a[5], a[8] = 0, 0 end\n"
         "  if kind == 'g' then\n"
         "    bucket(field, a[2], a[3], a[4], a[5], a[6], a[7], a[8])\n"
         "  elseif kind == 'b' then\n"
@@ -226,6 +231,9 @@ ngx_http_hybrid_script_send(ngx_http_hybrid_lease_t *lease,
 
     ngx_http_hybrid_script_word(&script, &lease->key);
     ngx_http_hybrid_script_word(&script, &id);
+
+    lease->seen = lease->client->shared->reset;
+    ngx_http_hybrid_script_number(&script, lease->seen);
 
     for (i = 0; i < ngx_hybrid_meters; i++) {
         if (lease->client->limits[i].quota) {

@@ -113,6 +113,14 @@ ngx_http_hybrid_limit_used(ngx_http_hybrid_ctx_t *ctx, ngx_uint_t meter,
     leased = ctx->reserve.leased & (1 << meter);
 
     if (used < held) {
+
+        if (ctx->reserve.reset != client->shared->reset) {
+
+            /* the operator has given it back */
+
+            return;
+        }
+
         n = held - used;
 
         ngx_hybrid_meter_refund(m, n);

@@ -30,6 +30,10 @@ static ngx_http_hybrid_resource_t  ngx_http_hybrid_admin_resources[] = {
       ngx_http_hybrid_lever_post, ngx_http_hybrid_lever_keys,
       NGX_HTTP_HYBRID_LEVER_KEYS },
 
+    { ngx_string("limits"), ngx_http_hybrid_admin_limits_get,
+      ngx_http_hybrid_admin_limits_post, ngx_http_hybrid_admin_limits_keys,
+      NGX_HTTP_HYBRID_ADMIN_LIMITS_KEYS },
+
     { ngx_null_string, NULL, NULL, NULL, 0 }
 };
 
@@ -152,7 +156,7 @@ ngx_http_hybrid_admin_handler(ngx_http_request_t *r)
 
     if (admin->resource == NULL) {
         return ngx_http_hybrid_refuse(ctx, NGX_HTTP_NOT_FOUND, "not_found",
-                                      "there is only levers here");
+                                      "there are only levers and limits here");
     }
 
     if (ngx_http_arg(r, (u_char *) "format", 6, &format) == NGX_OK
@@ -209,7 +213,21 @@ ngx_http_hybrid_admin_start(ngx_http_hybrid_admin_t *admin)
     if (r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD)) {
         rc = ngx_http_discard_request_body(r);
 
-        return rc == NGX_OK ? admin->resource->get(admin) : rc;
+        if (rc == NGX_OK) {
+            rc = admin->resource->get(admin);
+        }
+
+        if (rc == NGX_AGAIN) {
+
+            /* our reference is kept until ngx_http_hybrid_admin_done() */
+
+            r->main->count++;
+            ngx_http_hybrid_suspend(r);
+
+            return NGX_DONE;
+        }
+
+        return rc;
     }
 
     if (r->method != NGX_HTTP_POST || admin->resource->post == NULL) {

@@ -50,6 +50,13 @@ struct ngx_http_hybrid_admin_s {
     ngx_event_t                  wait;
     ngx_msec_t                   until;
     ngx_hybrid_lever_t           lever;     /* that waits for Redis */
+
+    /* whose limits: of the files, or NULL */
+    ngx_http_hybrid_client_t    *client;
+    ngx_str_t                    name;
+    ngx_hybrid_shm_client_t     *shared;
+    ngx_uint_t                   given;     /* "shared" is to be given back */
+    void                        *op;
 };
 
 
@@ -66,6 +73,14 @@ extern ngx_hybrid_json_key_t  ngx_http_hybrid_lever_keys[];
 
 ngx_int_t ngx_http_hybrid_lever_get(ngx_http_hybrid_admin_t *admin);
 ngx_int_t ngx_http_hybrid_lever_post(ngx_http_hybrid_admin_t *admin);
+
+/* route/ngx_http_hybrid_admin_limits.c */
+
+extern ngx_hybrid_json_key_t  ngx_http_hybrid_admin_limits_keys[];
+#define NGX_HTTP_HYBRID_ADMIN_LIMITS_KEYS  2
+
+ngx_int_t ngx_http_hybrid_admin_limits_get(ngx_http_hybrid_admin_t *admin);
+ngx_int_t ngx_http_hybrid_admin_limits_post(ngx_http_hybrid_admin_t *admin);
 
 /* route/ngx_http_hybrid_lever_sync.c */
 

@@ -54,6 +54,8 @@ typedef struct {
     ngx_array_t                    rows;    /* ngx_http_hybrid_row_t */
     ngx_uint_t                     all;     /* gateways, else this one */
     ngx_http_cleanup_t            *cleanup; /* while Redis is asked */
+    ngx_hybrid_shm_other_t        *others;  /* clients from Redis */
+    ngx_uint_t                     nothers;
 } ngx_http_hybrid_view_t;
 
 
@@ -111,6 +113,14 @@ size_t ngx_http_hybrid_backends_size(ngx_http_hybrid_view_t *view);
 void ngx_http_hybrid_json_backends(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out);
 void ngx_http_hybrid_prom_backends(ngx_http_hybrid_view_t *view,
+    ngx_http_hybrid_out_t *out);
+
+/* clients and their limits; size: bytes of all that */
+ngx_int_t ngx_http_hybrid_limits_open(ngx_http_hybrid_view_t *view,
+    size_t *size);
+void ngx_http_hybrid_json_clients(ngx_http_hybrid_view_t *view,
+    ngx_http_hybrid_out_t *out);
+void ngx_http_hybrid_prom_limits(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out);
 
 /* failures to authenticate, and what shadow mode let through */

@@ -15,8 +15,6 @@ static ngx_int_t ngx_http_hybrid_view_open(ngx_http_hybrid_view_t *view,
     size_t row, ngx_str_t *text, ngx_http_hybrid_out_t *out);
 static void ngx_http_hybrid_json_gateway(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out);
-static void ngx_http_hybrid_json_clients(ngx_http_hybrid_view_t *view,
-    ngx_http_hybrid_out_t *out);
 static void ngx_http_hybrid_json_row(ngx_http_hybrid_row_t *row,
     ngx_http_hybrid_out_t *out);
 static void ngx_http_hybrid_prom_gateway(ngx_http_hybrid_view_t *view,
@@ -93,6 +91,7 @@ ngx_http_hybrid_view_prometheus(ngx_http_hybrid_view_t *view, ngx_str_t *text)
     }
 
     ngx_http_hybrid_prom_gateway(view, &out);
+    ngx_http_hybrid_prom_limits(view, &out);
     ngx_http_hybrid_prom_backends(view, &out);
     ngx_http_hybrid_prom_docs(view, &out);
     ngx_http_hybrid_prom_auth(view, &out);
@@ -113,10 +112,14 @@ static ngx_int_t
 ngx_http_hybrid_view_open(ngx_http_hybrid_view_t *view, size_t row,
     ngx_str_t *text, ngx_http_hybrid_out_t *out)
 {
-    size_t  size;
+    size_t  size, limits;
 
-    size = 8192 + view->rows.nelts * row
-           + view->conf->clients.nelts * 1024
+    if (ngx_http_hybrid_limits_open(view, &limits) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    size = 8192 + view->rows.nelts * row + limits
+           + view->conf->clients.nelts * 256
            + ngx_http_hybrid_backends_size(view)
            + ngx_http_hybrid_fetched_size(view);
 
@@ -187,36 +190,6 @@ ngx_http_hybrid_json_gateway(ngx_http_hybrid_view_t *view,
                         view->conf->redis_conf ? "true" : "false",
                         ngx_http_hybrid_view_redis(view) ? "true" : "false",
                         sh->flushes);
-}
-
-
-static void
-ngx_http_hybrid_json_clients(ngx_http_hybrid_view_t *view,
-    ngx_http_hybrid_out_t *out)
-{
-    ngx_uint_t                  i;
-    ngx_hybrid_shm_client_t    *shared;
-    ngx_http_hybrid_limit_t    *limit;
-    ngx_http_hybrid_client_t  **clients;
-
-    clients = view->conf->clients.elts;
-
-    ngx_http_hybrid_out(out, "\"clients\":[");
-
-    for (i = 0; i < view->conf->clients.nelts; i++) {
-        shared = clients[i]->shared;
-        limit = &clients[i]->limits[ngx_hybrid_meter_rate];
-
-        ngx_http_hybrid_out(out, "%s{\"name\":\"%V\","
-                            "\"rate_interval_us\":%uL,\"burst\":%uL,"
-                            "\"refills\":%uA,\"waited\":%uA,"
-                            "\"without_redis\":%uA}",
-                            i ? ",\n" : "\n", &clients[i]->name,
-                            limit->interval / 1000, limit->burst,
-                            shared->refills, shared->waits, shared->local);
-    }
-
-    ngx_http_hybrid_out(out, "],\n");
 }
 
 
