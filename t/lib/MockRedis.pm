@@ -153,7 +153,7 @@ sub say {
 }
 
 sub usual {
-    my ($name, undef, undef, $key, undef, @limit) = @_;
+    my ($name, undef, undef, $key, undef, undef, @limit) = @_;
     return "+PONG\r\n" if $name eq 'PING';
     return "*0\r\n" if $name eq 'SMEMBERS';
     return "*5\r\n:0\r\n:$limit[6]\r\n:0\r\n:1\r\n:0\r\n"
