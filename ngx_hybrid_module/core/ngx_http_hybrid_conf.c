@@ -250,20 +250,6 @@ ngx_http_hybrid_conf_set(ngx_conf_t *cf,
 
 
 char *
-ngx_http_hybrid_conf_later(ngx_conf_t *cf, void *block)
-{
-    ngx_str_t  *value;
-
-    value = cf->args->elts;
-
-    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                       "\"%V\" is not available in this version", &value[0]);
-
-    return NGX_CONF_ERROR;
-}
-
-
-char *
 ngx_http_hybrid_conf_error_at(ngx_conf_t *cf, ngx_http_hybrid_place_t *place,
     const char *fmt, ...)
 {

@@ -32,9 +32,6 @@ char *ngx_http_hybrid_conf_block(ngx_conf_t *cf,
 char *ngx_http_hybrid_conf_set(ngx_conf_t *cf,
     ngx_http_hybrid_statement_t *statements, void *block);
 
-/* for a statement that this version only knows by name */
-char *ngx_http_hybrid_conf_later(ngx_conf_t *cf, void *block);
-
 /* logs EMERG with file and line of place; returns NGX_CONF_ERROR */
 char *ngx_http_hybrid_conf_error_at(ngx_conf_t *cf,
     ngx_http_hybrid_place_t *place, const char *fmt, ...);
