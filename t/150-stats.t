@@ -211,9 +211,12 @@ subtest 'outcomes, one by one' => sub {
         'bob - -' => 'limited=3',
     };
 
+    # a request is counted after its answer is there
+
     ok(wait_until(sub { my $t = table($gw->status);
-        ($t->{'alice forge llama3:8b'} // '') =~ /client_closed/ }, 5),
-        'the one who left is counted');
+        ($t->{'alice forge llama3:8b'} // '') =~ /client_closed/
+        && ($t->{'bob - -'} // '') eq $expect->{'bob - -'} }, 5),
+        'the one who left is counted, and the last one');
 
     # a refusal before the model is known may have it or not
 
