@@ -102,6 +102,21 @@ $redis->command('DEL', 'hybrid:revoked');
 ok(wait_until(sub { $redis->command('HGET', 'hybrid:revoked', 'token:eve') },
     30), 'written again');
 
+# one that does not know AUTH says what it was sent
+my $old = redis(name => 'old', args => [ '--rename-command', 'AUTH', '' ]);
+my $word = spew(dir() . '/word', "secret-word\n");
+my $third = gateway(name => 'third', workers => 1, http => <<"END");
+hybrid_zone 2m;
+hybrid_redis 127.0.0.1:$old->{port} timeout=1s password_file=$word;
+$file->{conf}
+hybrid_backend none { pass http://127.0.0.1:9; models a; probe off; }
+hybrid_route * none;
+END
+ok(wait_until(sub { slurp($third->{log}) =~ /can't serve: "ERR unknown/ }),
+    'AUTH is unknown');
+unlike(slurp($third->{log}), qr/secret-word/, 'the log has no password');
+ok($third->stop, 'ended');
+
 my $log = $redis->command('ACL', 'LOG');
 is_deeply($log, [], 'nothing was refused') or diag(explain($log));
 log_is_clean($_, qr/authentication failures/, qr/revo[ck]/) for $gw, $other;

@@ -249,6 +249,10 @@ ngx_hybrid_redis_node_authenticated(void *data, redisReply *reply)
         return;
     }
 
+    /* one that does not know AUTH says its arguments: no quotes of ours */
+
+    reply->str[strcspn(reply->str, ",:'\"`")] = '\0';
+
     ngx_hybrid_redis_node_refused(node, reply);
 
     /* runs in a hiredis callback, so this is deferred by hiredis itself */
