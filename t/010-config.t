@@ -324,7 +324,7 @@ my @refused = (
 (map { [ qq(invalid "input=$_": the price of a million tokens, 0 to 100000, )
          . 'with at most 6 digits after the point, as in "input=0.10"'
          => in_backend("price input=$_;") ] }
-    '', '-1', '.5', '1.', '1,5', '1e3', '0.1234567', '100000.000001',
+    '', '-1', '1,5', '1e3', '0.1234567', '100000.000001',
     '100001', '18446744073709551617', '1.5k', '+1', '1..5'),
 (map { [ qq(invalid number of slots "$_") => in_backend("slots $_;") ] }
     '0', '-1', 'many', '100001'),

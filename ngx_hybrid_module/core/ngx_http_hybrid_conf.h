@@ -85,7 +85,8 @@ char *ngx_http_hybrid_conf_price(ngx_conf_t *cf, void *block);
  * An amount of money, up to six digits after the point, in micro-units;
  * NGX_ERROR: it is none, or above 100000.
  */
-ngx_int_t ngx_http_hybrid_conf_money(ngx_str_t *text, uint64_t *micro);
+ngx_int_t ngx_http_hybrid_conf_money(ngx_str_t *text, ngx_uint_t most,
+    uint64_t *micro);
 
 /* "probe" and "slots" of hybrid_backend, and what follows from them */
 char *ngx_http_hybrid_probe(ngx_conf_t *cf, void *block);

@@ -422,9 +422,8 @@ static ngx_int_t
 ngx_http_hybrid_limit_budget_parse(ngx_str_t *text,
     ngx_http_hybrid_limit_t *limit)
 {
-    u_char      *p, *last;
-    uint64_t     n;
-    ngx_int_t    money;
+    u_char     *p, *last;
+    ngx_str_t   money;
 
     last = text->data + text->len;
     p = ngx_strlchr(text->data, last, '/');
@@ -448,23 +447,17 @@ ngx_http_hybrid_limit_budget_parse(ngx_str_t *text,
         return NGX_ERROR;
     }
 
-    /* micro-units: six digits after the point */
+    money.data = text->data;
+    money.len = p - text->data;
 
-    money = ngx_atofp(text->data, p - text->data, 6);
-
-    if (money <= 0) {
+    if (ngx_http_hybrid_conf_money(&money, NGX_HTTP_HYBRID_BUDGET_MAX,
+                                   &limit->quota)
+        != NGX_OK)
+    {
         return NGX_ERROR;
     }
 
-    n = money;
-
-    if (n > NGX_HTTP_HYBRID_BUDGET_MAX * 1000000ULL) {
-        return NGX_ERROR;
-    }
-
-    limit->quota = n;
-
-    return NGX_OK;
+    return limit->quota ? NGX_OK : NGX_ERROR;
 }
 
 

@@ -54,7 +54,10 @@ ngx_http_hybrid_conf_price(ngx_conf_t *cf, void *block)
             return NGX_CONF_ERROR;
         }
 
-        if (ngx_http_hybrid_conf_money(&text, price) != NGX_OK) {
+        if (ngx_http_hybrid_conf_money(&text, NGX_HTTP_HYBRID_MONEY_MAX,
+                                       price)
+            != NGX_OK)
+        {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "invalid \"%V\": the price of a million "
                                "tokens, 0 to %d, with at most %d digits "
@@ -72,53 +75,13 @@ ngx_http_hybrid_conf_price(ngx_conf_t *cf, void *block)
 
 
 ngx_int_t
-ngx_http_hybrid_conf_money(ngx_str_t *text, uint64_t *micro)
+ngx_http_hybrid_conf_money(ngx_str_t *text, ngx_uint_t most, uint64_t *micro)
 {
-    u_char      *p, *last;
-    uint64_t     n;
-    ngx_uint_t   digits;
+    ngx_int_t  n;
 
-    p = text->data;
-    last = p + text->len;
-    n = 0;
+    n = ngx_atofp(text->data, text->len, NGX_HTTP_HYBRID_MONEY_DIGITS);
 
-    if (p == last || *p < '0' || *p > '9') {
-        return NGX_ERROR;
-    }
-
-    for ( /* void */ ; p < last && *p >= '0' && *p <= '9'; p++) {
-        n = n * 10 + (*p - '0');
-
-        if (n > NGX_HTTP_HYBRID_MONEY_MAX) {
-            return NGX_ERROR;
-        }
-    }
-
-    digits = 0;
-
-    if (p < last) {
-
-        if (*p++ != '.' || p == last) {
-            return NGX_ERROR;
-        }
-
-        for ( /* void */ ; p < last; p++) {
-
-            if (*p < '0' || *p > '9'
-                || ++digits > NGX_HTTP_HYBRID_MONEY_DIGITS)
-            {
-                return NGX_ERROR;
-            }
-
-            n = n * 10 + (*p - '0');
-        }
-    }
-
-    for ( /* void */ ; digits < NGX_HTTP_HYBRID_MONEY_DIGITS; digits++) {
-        n *= 10;
-    }
-
-    if (n > (uint64_t) NGX_HTTP_HYBRID_MONEY_MAX * 1000000) {
+    if (n == NGX_ERROR || (uint64_t) n > (uint64_t) most * 1000000) {
         return NGX_ERROR;
     }
 
