@@ -99,6 +99,7 @@ struct ngx_http_hybrid_store_s {
 
     ngx_event_t                     timer;
     ngx_http_hybrid_store_index_t  *scan;       /* under way */
+    ngx_msec_t                      torn;       /* a change, since, or 0 */
     unsigned                        pending:1;
 };
 

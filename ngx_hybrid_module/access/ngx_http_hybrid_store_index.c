@@ -22,6 +22,8 @@
 /* msec */
 #define NGX_HTTP_HYBRID_STORE_LOOK   250
 #define NGX_HTTP_HYBRID_STORE_LATE   2000
+#define NGX_HTTP_HYBRID_STORE_TORN   10000   /* a change takes less */
+#define NGX_HTTP_HYBRID_STORE_REPEAT 60000
 
 #define NGX_HTTP_HYBRID_STORE_MAGIC  0x6879627269630002ULL
 
@@ -365,6 +367,22 @@ ngx_http_hybrid_store_version(void *data, redisReply *reply)
         ngx_hybrid_doc_unchanged(store->conf->shm, store->doc,
                                  NGX_HTTP_HYBRID_STORE_INTERVAL);
         return;
+    }
+
+    if (index.version[0] != '!') {
+        store->torn = 0;
+
+    } else if (store->torn == 0) {
+        store->torn = ngx_max(ngx_current_msec, 1);
+
+    } else if ((ngx_msec_int_t) (ngx_current_msec - store->torn)
+               >= NGX_HTTP_HYBRID_STORE_TORN)
+    {
+        store->torn = ngx_current_msec + NGX_HTTP_HYBRID_STORE_REPEAT;
+
+        ngx_log_error(NGX_LOG_WARN, store->timer.log, 0,
+                      "a change of clients in redis has stopped halfway: run "
+                      "hybrid-token again for the one in \".pending\"");
     }
 
     if (store->index.n
