@@ -29,6 +29,9 @@
 /* msec that one must have been idle */
 #define NGX_HYBRID_SHM_IDLE     2000
 
+/* msec, after which nobody is left who would tell Redis */
+#define NGX_HYBRID_SHM_OWED     60000
+
 /* entries looked at by one that needs room, the next one goes on there */
 #define NGX_HYBRID_SHM_LOOK     1024
 
@@ -458,7 +461,10 @@ ngx_hybrid_shm_client_free(ngx_hybrid_shm_clients_t *clients,
         entry->idle = ngx_current_msec;
     }
 
-    return ngx_current_msec - entry->idle >= NGX_HYBRID_SHM_IDLE
+    /* its clock may be a little ahead of ours */
+
+    return (ngx_msec_int_t) (ngx_current_msec - entry->idle)
+           >= NGX_HYBRID_SHM_IDLE
            && !ngx_hybrid_shm_client_hot(client);
 }
 
@@ -478,11 +484,20 @@ ngx_hybrid_shm_client_hot(ngx_hybrid_shm_client_t *client)
         meter = &client->meters[i];
 
         if ((meter->interval && meter->account > now)
-            || meter->credits || meter->owed)
+            || ngx_hybrid_meter_lease_left(meter, ngx_current_msec)
+            || (meter->owed
+                && ngx_current_msec - client->entry.idle
+                   < NGX_HYBRID_SHM_OWED))
         {
             return 1;
         }
     }
+
+    if (ngx_hybrid_cells_busy(&client->cells) == 0) {
+        return 0;
+    }
+
+    ngx_hybrid_cells_reap(&client->cells);
 
     return ngx_hybrid_cells_busy(&client->cells) != 0;
 }

@@ -1,5 +1,6 @@
 
-/* link: core/ngx_hybrid_shm_client.c limit/ngx_hybrid_cells.c */
+/* link: core/ngx_hybrid_shm_client.c limit/ngx_hybrid_cells.c
+         limit/ngx_hybrid_meter.c limit/ngx_hybrid_gcra.c */
 
 
 #include <ngx_config.h>
@@ -16,6 +17,7 @@
 
 #define START    ((ngx_msec_t) -5000)
 #define IDLE     2000
+#define OWED     60000
 
 #define ROOM     8
 #define WORKERS  3
@@ -210,10 +212,29 @@ test_hot(void)
 
     a->meters[0].owed = 0;
     a->meters[2].credits = 1;
+    a->meters[2].expires = ngx_current_msec + 10;
     test_ok(test_client("eve") == NULL, "credits are to be given back");
 
-    a->meters[2].credits = 0;
-    test_ok(test_client("eve") == a, "all is told");
+    ngx_current_msec += 10;
+    test_ok(test_client("eve") == a, "or are nobody's any more");
+
+    a->meters[0].owed = 1;
+    test_give(a);
+    ngx_current_msec += OWED - 1;
+    test_ok(test_client("bob") == NULL, "somebody may still tell it");
+
+    ngx_current_msec += 1;
+    test_ok(test_client("bob") == a, "who would was killed");
+
+    (void) ngx_hybrid_cells_take(&a->cells, 1);
+    a->cells.cells[0].pid = test_gone();
+    test_give(a);
+    ngx_current_msec += IDLE;
+    test_ok(test_client("eve") == a, "as with what it had under way");
+
+    test_give(a);
+    ngx_current_msec -= 5;
+    test_ok(test_client("bob") == NULL, "idle by a clock that is ahead");
 }
 
 
