@@ -133,6 +133,8 @@ void ngx_http_hybrid_json_shadow(ngx_http_hybrid_view_t *view,
 void ngx_http_hybrid_prom_shadow(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out);
 
+/* it is there, and decides */
+ngx_uint_t ngx_http_hybrid_view_redis(ngx_http_hybrid_view_t *view);
 const char *ngx_http_hybrid_view_scope(ngx_http_hybrid_view_t *view);
 
 /* those that are fetched */

@@ -25,7 +25,6 @@ static void ngx_http_hybrid_prom_timer(ngx_http_hybrid_view_t *view,
     ngx_uint_t timer, ngx_http_hybrid_out_t *out);
 static void ngx_http_hybrid_prom_histogram(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_row_t *row, ngx_uint_t timer, ngx_http_hybrid_out_t *out);
-static ngx_uint_t ngx_http_hybrid_view_redis(ngx_http_hybrid_view_t *view);
 
 
 /* upper bounds in microseconds; long ones for models that are loaded first */
@@ -158,7 +157,7 @@ ngx_http_hybrid_view_scope(ngx_http_hybrid_view_t *view)
 }
 
 
-static ngx_uint_t
+ngx_uint_t
 ngx_http_hybrid_view_redis(ngx_http_hybrid_view_t *view)
 {
     return view->conf->redis && ngx_hybrid_redis_available(view->conf->redis);

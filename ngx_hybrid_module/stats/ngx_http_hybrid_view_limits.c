@@ -34,7 +34,6 @@ typedef struct {
 
 static ngx_uint_t ngx_http_hybrid_view_client(ngx_http_hybrid_view_t *view,
     ngx_uint_t i, ngx_http_hybrid_view_client_t *client);
-static ngx_uint_t ngx_http_hybrid_view_decides(ngx_http_hybrid_view_t *view);
 static void ngx_http_hybrid_prom_gauge(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_view_gauge_t *gauge, ngx_http_hybrid_out_t *out);
 static void ngx_http_hybrid_prom_cells(ngx_http_hybrid_view_t *view,
@@ -118,13 +117,6 @@ ngx_http_hybrid_view_client(ngx_http_hybrid_view_t *view, ngx_uint_t i,
 }
 
 
-static ngx_uint_t
-ngx_http_hybrid_view_decides(ngx_http_hybrid_view_t *view)
-{
-    return view->conf->redis && ngx_hybrid_redis_available(view->conf->redis);
-}
-
-
 void
 ngx_http_hybrid_json_clients(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out)
@@ -151,7 +143,7 @@ ngx_http_hybrid_json_clients(ngx_http_hybrid_view_t *view,
                             client.shared->local);
 
         out->pos = ngx_http_hybrid_limits_json(client.shared,
-                                         ngx_http_hybrid_view_decides(view),
+                                         ngx_http_hybrid_view_redis(view),
                                          out->pos, out->end);
         ngx_http_hybrid_out(out, "}");
     }
@@ -241,7 +233,7 @@ ngx_http_hybrid_prom_gauge(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_left_t         left;
     ngx_http_hybrid_view_client_t  client;
 
-    redis = ngx_http_hybrid_view_decides(view);
+    redis = ngx_http_hybrid_view_redis(view);
 
     ngx_http_hybrid_out(out,
         "# HELP ngx_hybrid_limit_%s %s\n"
