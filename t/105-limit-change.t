@@ -66,6 +66,30 @@ sub excess {
 }
 
 
+subtest 'a configuration that fails' => sub {
+    my $strict = client_block('strict', 'rate 1r/h;');
+    my $free = { %$strict, conf => $strict->{conf} =~ s/rate 1r\/h;//r };
+    my $gw = gateway(workers => 2, http => conf('', $strict));
+    my @old = sort $gw->workers;
+    is_deeply([ map { one($gw, $strict)->{status} } 1, 2 ], [ 200, 429 ],
+        'one an hour');
+
+    my $taken = IO::Socket::INET->new(Listen => 1, LocalAddr => '127.0.0.1',
+        LocalPort => free_port()) or die "listen: $!";
+    $gw->configure(http => conf('', $free) . 'server { listen 127.0.0.1:'
+        . $taken->sockport . '; }');
+    $gw->hup;
+    ok(wait_until(sub { slurp($gw->{log}) =~ /still could not bind/ }),
+        'no limit any more, and a port that is taken');
+    is_deeply([ map { one($gw, $strict)->{status} } 1 .. 4 ], [ (429) x 4 ],
+        'the old limit holds');
+    is_deeply([ sort $gw->workers ], \@old, 'in the old workers');
+
+    ok($gw->stop, 'ended');
+    log_is_clean($gw, qr/bind\(\)|could not bind/);
+};
+
+
 my $idle = client_block('idle', 'rate 100r/s burst=10;');
 
 for my $workers (1, 2) {

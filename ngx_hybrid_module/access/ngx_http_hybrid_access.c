@@ -643,6 +643,12 @@ ngx_http_hybrid_access_go(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
 
     rc = ngx_http_hybrid_queue_enter(r, ctx);
 
+    /* who has waited, for whatever, may have been revoked meanwhile */
+
+    if (rc == NGX_OK && ctx->queue_time) {
+        rc = ngx_http_hybrid_revoke_check(r, ctx);
+    }
+
     ctx->going = (rc == NGX_AGAIN);
 
     return rc;

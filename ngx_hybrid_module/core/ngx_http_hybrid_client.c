@@ -2,11 +2,12 @@
 /*
  * Copyright (C) the ngx_hybrid_module authors
  *
- * How long clients live: here, and in the zone.
+ * How long clients live, here and in the zone, and how many of a client's
+ * requests wait.
  */
 
 
-#include "ngx_http_hybrid_module.h"
+#include "ngx_http_hybrid_limits.h"
 
 
 /*
@@ -34,8 +35,6 @@ ngx_http_hybrid_client_init_zone(ngx_http_hybrid_main_conf_t *hmcf,
                           hmcf->clients.nelts);
             return NGX_ERROR;
         }
-
-        ngx_http_hybrid_limit_adopt(clients[i]);
     }
 
     return NGX_OK;
@@ -94,4 +93,28 @@ ngx_http_hybrid_client_release(ngx_http_hybrid_client_t *client)
     }
 
     ngx_destroy_pool(client->pool);
+}
+
+
+ngx_uint_t
+ngx_http_hybrid_client_wait(ngx_http_hybrid_client_t *client)
+{
+    ngx_hybrid_cells_t  *cells;
+
+    cells = &client->shared->cells;
+
+    if (ngx_hybrid_cells_wait(cells, client->queue)) {
+        return 1;
+    }
+
+    ngx_hybrid_cells_reap(cells);
+
+    return ngx_hybrid_cells_wait(cells, client->queue);
+}
+
+
+void
+ngx_http_hybrid_client_go(ngx_http_hybrid_client_t *client)
+{
+    ngx_hybrid_cells_leave(&client->shared->cells);
 }

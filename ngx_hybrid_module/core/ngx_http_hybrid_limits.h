@@ -35,6 +35,17 @@ typedef struct {
 extern ngx_str_t  ngx_http_hybrid_limit_names[];
 
 
+/* tokens that a request is likely to use, before it is sent */
+void ngx_http_hybrid_usage_expect(ngx_http_hybrid_ctx_t *ctx, uint64_t *input,
+    uint64_t *output);
+
+/*
+ * One more of a client's requests waits, for its limits or for a machine; 0:
+ * as many as may do already.  It goes on, or away.
+ */
+ngx_uint_t ngx_http_hybrid_client_wait(ngx_http_hybrid_client_t *client);
+void ngx_http_hybrid_client_go(ngx_http_hybrid_client_t *client);
+
 /*
  * As far as this gateway knows; redis: that decides at present.  NGX_DECLINED:
  * there is no such limit.

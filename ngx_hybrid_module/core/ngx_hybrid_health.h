@@ -112,6 +112,7 @@ struct ngx_hybrid_health_s {
     ngx_atomic_t               late;     /* msec, a model should be gone */
     ngx_atomic_t               progress; /* msec, bytes of any answer came */
     ngx_atomic_t               changed;  /* msec, of "wedged" or "blocked" */
+    ngx_atomic_t               slots;    /* of the newest configuration */
     ngx_atomic_t               service;  /* usec, moving average, 0: none */
 
     /* see ngx_hybrid_line.h, changed by the mutex */

@@ -89,10 +89,7 @@ ngx_hybrid_line_enter(ngx_hybrid_line_t *line, ngx_shmtx_t *mutex,
 
     ngx_hybrid_line_count(line, ask, &own);
 
-    if (own >= ask->max) {
-        rc = NGX_BUSY;
-
-    } else if (ask->ahead > ask->limit) {
+    if (ask->ahead > ask->limit) {
         rc = NGX_DECLINED;
 
     } else if (own >= line->nentries - line->used) {
@@ -542,7 +539,12 @@ ngx_hybrid_line_reap(ngx_hybrid_line_t *line, ngx_shmtx_t *mutex)
         entry = &line->entries[i];
         pid = entry->pid;
 
-        if (pid == 0 || ngx_hybrid_line_alive(line, entry)) {
+        /* others speak for the dead in the cell that is shared */
+
+        if (pid == 0 || pid == (ngx_atomic_uint_t) ngx_pid
+            || (entry->cell != NGX_HYBRID_LINE_SHARED
+                && ngx_hybrid_line_alive(line, entry)))
+        {
             continue;
         }
 

@@ -90,7 +90,6 @@ typedef struct {
     uint64_t                   client;   /* not 0 */
     uint64_t                   cost;     /* in tokens */
     ngx_uint_t                 weight;
-    ngx_uint_t                 max;      /* waiting requests of the client */
     ngx_uint_t                 limit;    /* of those in front */
     ngx_hybrid_health_t      **healths;
     ngx_uint_t                 n;
@@ -109,9 +108,8 @@ size_t ngx_hybrid_line_size(size_t room, ngx_uint_t *n);
 void ngx_hybrid_line_init(ngx_hybrid_line_t *line, ngx_uint_t n);
 
 /*
- * All of these take the mutex that guards the line.  NGX_BUSY: the client has
- * "max" requests that wait; NGX_DECLINED: more than "limit" are in front;
- * NGX_ERROR: there is no room.
+ * All of these take the mutex that guards the line.  NGX_DECLINED: more than
+ * "limit" are in front; NGX_ERROR: there is no room.
  */
 ngx_int_t ngx_hybrid_line_enter(ngx_hybrid_line_t *line, ngx_shmtx_t *mutex,
     ngx_hybrid_line_ask_t *ask);

@@ -10,6 +10,7 @@
 
 
 #include "ngx_http_hybrid_lease.h"
+#include "ngx_http_hybrid_limits.h"
 
 
 /* msec between looks at what other workers, and gateways, may give back */
@@ -17,7 +18,6 @@
 #define NGX_HTTP_HYBRID_DELAY_MAX   1000
 
 
-static ngx_int_t ngx_http_hybrid_delay_count(ngx_http_hybrid_ctx_t *ctx);
 static ngx_msec_int_t ngx_http_hybrid_delay_left(ngx_http_hybrid_ctx_t *ctx);
 static void ngx_http_hybrid_delay_arm(ngx_http_hybrid_delays_t *delays,
     ngx_http_hybrid_ctx_t *ctx);
@@ -119,7 +119,7 @@ ngx_http_hybrid_delay(ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_hit_t *hit)
 
         if (ngx_http_hybrid_delay_left(ctx)
             < (ngx_msec_int_t) (ctx->hit_wait / 1000)
-            || ngx_http_hybrid_delay_count(ctx) != NGX_OK)
+            || !ngx_http_hybrid_client_wait(ctx->client))
         {
             return NGX_DECLINED;
         }
@@ -155,24 +155,6 @@ ngx_http_hybrid_delay(ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_hit_t *hit)
 }
 
 
-static ngx_int_t
-ngx_http_hybrid_delay_count(ngx_http_hybrid_ctx_t *ctx)
-{
-    ngx_hybrid_cells_t  *cells;
-
-    cells = &ctx->client->shared->cells;
-
-    if (ngx_hybrid_cells_wait(cells, ctx->client->queue)) {
-        return NGX_OK;
-    }
-
-    ngx_hybrid_cells_reap(cells);
-
-    return ngx_hybrid_cells_wait(cells, ctx->client->queue) ? NGX_OK
-                                                            : NGX_DECLINED;
-}
-
-
 void
 ngx_http_hybrid_delay_done(ngx_http_hybrid_ctx_t *ctx)
 {
@@ -182,7 +164,7 @@ ngx_http_hybrid_delay_done(ngx_http_hybrid_ctx_t *ctx)
 
     ctx->queueing = 0;
 
-    ngx_hybrid_cells_leave(&ctx->client->shared->cells);
+    ngx_http_hybrid_client_go(ctx->client);
 }
 
 

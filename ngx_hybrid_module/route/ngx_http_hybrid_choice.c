@@ -52,9 +52,17 @@ ngx_int_t
 ngx_http_hybrid_choice_init_worker(ngx_http_hybrid_main_conf_t *hmcf,
     ngx_cycle_t *cycle)
 {
-    ngx_http_hybrid_reaper_t  *reaper;
+    ngx_uint_t                   i;
+    ngx_http_hybrid_reaper_t    *reaper;
+    ngx_http_hybrid_backend_t  **backends;
 
     ngx_hybrid_health_start(hmcf->shm);
+
+    backends = hmcf->backends.elts;
+
+    for (i = 0; i < hmcf->backends.nelts; i++) {
+        backends[i]->health->slots = backends[i]->slots;
+    }
 
     reaper = ngx_pcalloc(cycle->pool, sizeof(ngx_http_hybrid_reaper_t));
     if (reaper == NULL) {

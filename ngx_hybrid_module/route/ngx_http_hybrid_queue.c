@@ -19,6 +19,7 @@
 
 #include "ngx_http_hybrid_choice.h"
 #include "ngx_http_hybrid_queue.h"
+#include "ngx_http_hybrid_limits.h"
 
 
 /* seconds */
@@ -26,9 +27,6 @@
 
 /* msec between warnings */
 #define NGX_HTTP_HYBRID_QUEUE_WARN   60000
-
-/* tokens of an answer that is not bounded */
-#define NGX_HTTP_HYBRID_QUEUE_OUTPUT 256
 
 
 static ngx_http_hybrid_turn_t *ngx_http_hybrid_queue_turn(
@@ -206,21 +204,12 @@ ngx_http_hybrid_queue_pays(ngx_http_hybrid_ctx_t *ctx,
 static ngx_int_t
 ngx_http_hybrid_queue_called(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
 {
-    ngx_int_t                     rc;
     ngx_uint_t                    i;
     ngx_http_hybrid_candidate_t  *cand;
 
     for (i = 0; !ctx->candidates[i].slot; i++) { /* void */ }
 
     cand = &ctx->candidates[i];
-
-    rc = ngx_http_hybrid_revoke_check(r, ctx);
-
-    if (rc != NGX_OK) {
-        ngx_http_hybrid_choice_free(ctx, cand);
-        ctx->turn->state = ngx_http_hybrid_turn_none;
-        return rc;
-    }
 
     cand->why = ngx_http_hybrid_choice_admit(ctx, cand);
 
@@ -329,6 +318,14 @@ ngx_http_hybrid_queue_wait(ngx_http_hybrid_ctx_t *ctx, ngx_uint_t first,
         return NGX_DECLINED;
     }
 
+    /* before the line is looked at: who floods it pays for that himself */
+
+    if (!ngx_http_hybrid_client_wait(ctx->client)) {
+        turn->full = 1;
+        ngx_http_hybrid_queue_retry(turn, ctx->client->queue, rate);
+        return NGX_DECLINED;
+    }
+
     /* those that are served while it may wait */
 
     limit = (uint64_t) left * rate / 1000000;
@@ -338,13 +335,10 @@ ngx_http_hybrid_queue_wait(ngx_http_hybrid_ctx_t *ctx, ngx_uint_t first,
 
     if (rc != NGX_OK) {
 
-        if (rc == NGX_BUSY) {
-            turn->full = 1;
-
-        } else if (rc == NGX_ERROR
-                   && (queue->warned == 0
-                       || ngx_current_msec - queue->warned
-                          > NGX_HTTP_HYBRID_QUEUE_WARN))
+        if (rc == NGX_ERROR
+            && (queue->warned == 0
+                || ngx_current_msec - queue->warned
+                   > NGX_HTTP_HYBRID_QUEUE_WARN))
         {
             queue->warned = ngx_max(ngx_current_msec, 1);
 
@@ -353,6 +347,7 @@ ngx_http_hybrid_queue_wait(ngx_http_hybrid_ctx_t *ctx, ngx_uint_t first,
                           "for more waiting requests", &ctx->client->name);
         }
 
+        ngx_http_hybrid_client_go(ctx->client);
         ngx_http_hybrid_queue_retry(turn, ask.ahead, rate);
         return NGX_DECLINED;
     }
@@ -381,19 +376,10 @@ ngx_http_hybrid_queue_ask(ngx_http_hybrid_ctx_t *ctx,
     ask->client = (uint64_t) ngx_murmur_hash2(name->data, name->len) << 32
                   | ngx_crc32_short(name->data, name->len) | 1;
 
-    ngx_http_hybrid_usage_estimate(ctx, &input, &output);
-
-    if (output == 0 && !ngx_http_hybrid_route_embeds(ctx)) {
-        output = ctx->client->shared->output;
-
-        if (output == 0) {
-            output = NGX_HTTP_HYBRID_QUEUE_OUTPUT;
-        }
-    }
+    ngx_http_hybrid_usage_expect(ctx, &input, &output);
 
     ask->cost = input + output;
     ask->weight = ctx->client->weight;
-    ask->max = ctx->client->queue;
     ask->limit = 0;
     ask->data = ctx->turn;
     ask->ahead = 0;

@@ -10,6 +10,7 @@
 
 #include "ngx_http_hybrid_choice.h"
 #include "ngx_http_hybrid_queue.h"
+#include "ngx_http_hybrid_limits.h"
 
 
 /* msec */
@@ -86,6 +87,7 @@ ngx_http_hybrid_queue_leave(ngx_http_hybrid_turn_t *turn,
     queue = turn->ctx->conf->queue;
 
     ngx_http_hybrid_queue_count(turn, -1);
+    ngx_http_hybrid_client_go(turn->ctx->client);
     ngx_queue_remove(&turn->queue);
 
     turn->ctx->queue_time += ngx_current_msec - turn->since;
@@ -168,7 +170,7 @@ ngx_http_hybrid_queue_freed(ngx_event_t *ev)
 static void
 ngx_http_hybrid_queue_serve(ngx_http_hybrid_queue_t *queue)
 {
-    ngx_uint_t                   i;
+    ngx_uint_t                   i, slots;
     ngx_msec_t                   left;
     ngx_http_hybrid_turn_t      *turn;
     ngx_http_hybrid_backend_t  **backends;
@@ -179,14 +181,16 @@ ngx_http_hybrid_queue_serve(ngx_http_hybrid_queue_t *queue)
 
     for (i = 0; i < queue->conf->backends.nelts; i++) {
 
+        slots = backends[i]->health->slots;
+
         while (backends[i]->waiters
-               && ngx_hybrid_health_busy(backends[i]->health)
-                  < backends[i]->slots
+               && (slots == 0
+                   || ngx_hybrid_health_busy(backends[i]->health) < slots)
                && ngx_http_hybrid_choice_away(backends[i], &left) == NULL)
         {
             turn = ngx_hybrid_line_next(queue->line, queue->mutex,
                                         backends[i]->health,
-                                        backends[i]->slots);
+                                        slots);
             if (turn == NULL) {
                 break;
             }

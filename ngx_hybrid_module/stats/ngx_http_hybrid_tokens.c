@@ -9,10 +9,14 @@
 
 
 #include "ngx_http_hybrid_answer.h"
+#include "ngx_http_hybrid_limits.h"
 
 
 /* of a prompt, or of an answer that could not be looked into */
 #define NGX_HTTP_HYBRID_TOKENS_BYTES  4
+
+/* an answer whose client does not bound it, until we know better */
+#define NGX_HTTP_HYBRID_TOKENS_OUTPUT  256
 
 /* a client that bounds its answer to more has not bounded it */
 #define NGX_HTTP_HYBRID_TOKENS_MAX    1000000000
@@ -67,6 +71,24 @@ ngx_http_hybrid_usage_estimate(ngx_http_hybrid_ctx_t *ctx, uint64_t *input,
 
     if (output) {
         *output = estimate->output;
+    }
+}
+
+
+/* what it does not say itself is as with the client's others */
+
+void
+ngx_http_hybrid_usage_expect(ngx_http_hybrid_ctx_t *ctx, uint64_t *input,
+    uint64_t *output)
+{
+    ngx_http_hybrid_usage_estimate(ctx, input, output);
+
+    if (*output == 0 && !ngx_http_hybrid_route_embeds(ctx)) {
+        *output = ctx->client->shared->output;
+
+        if (*output == 0) {
+            *output = NGX_HTTP_HYBRID_TOKENS_OUTPUT;
+        }
     }
 }
 
