@@ -44,7 +44,7 @@ my ($key, $now) = ('{c}:limits', 1_700_000_000_000_000);
 sub line {
     my ($gateway, @operations) = @_;
     return [ 'EVALSHA', $sha, 1, $key, $gateway, 0,
-             (map { my @op = @$_; push @op, 0 while @op < 9; @op }
+             (map { my @op = @$_; push @op, 0 while @op < 10; @op }
               @operations),
              int($now / 1_000_000), sprintf '%06d', $now % 1_000_000 ];
 }
@@ -154,7 +154,7 @@ subtest 'small and large units' => sub {
 sub budget {
     my (%o) = @_;
     return [ 'b', 'budget', $o{kind} // 'day', $o{quota} // 1000,
-             map { $o{$_} // 0 } qw(period charge want least own) ];
+             map { $o{$_} // 0 } qw(period charge want least own debt) ];
 }
 
 # noon of a day; the day, since 1970
@@ -199,6 +199,38 @@ subtest 'a budget' => sub {
         "0 0 990 $day", 'and so is what is given back';
 };
 
+subtest 'what a budget was told already' => sub {
+    fresh();
+    my $day = noon(2027, 3, 4);
+    my @charge = (period => $day, charge => 100);
+    is run('a', budget(@charge, debt => 'ax1:7')), "0 0 900 $day", 'charged';
+    is run('a', budget(@charge, debt => 'ax1:7')), "0 0 900 $day",
+        'again, as nobody heard the answer';
+    is run('a', budget(period => $day, charge => -100, debt => 'ax1:7')),
+        "0 0 900 $day", 'what is given back, too';
+    is run('a', budget(@charge, debt => 'ax1:6')), "0 0 900 $day",
+        'one that was overtaken';
+    is run('a', budget(@charge, debt => 'ax11:1')), "0 0 800 $day",
+        'another worker, with a name that begins alike';
+    is run('a', budget(@charge, debt => 'ax1:8', want => 10, least => 1)),
+        "10 0 690 $day", 'the next one';
+    is run('a', budget(@charge, debt => 'ax1:8', want => 10, least => 1)),
+        "10 0 680 $day", 'again, and granted again';
+    is run('a', budget(period => $day, debt => 'ax1:9')), "0 0 680 $day",
+        'nothing to tell';
+    is get('budget'), "$day 320 ax11:1 ax1:8", 'no more than that is kept';
+
+    run('a', budget(period => $day, charge => 1, debt => "bx$_:1"))
+        for 1 .. 300;
+    cmp_ok length get('budget'), '<', 1600, 'nor of more workers';
+    is run('a', budget(period => $day, charge => 1, debt => 'bx300:1')),
+        "0 0 380 $day", 'but of the last ones';
+
+    $now += 86_400_000_000;
+    run('a', budget(period => $day + 1, charge => 5, debt => 'ax1:9'));
+    is get('budget'), $day + 1 . ' 5 ax1:9', 'a new day';
+};
+
 subtest 'the next period of a budget' => sub {
     fresh();
     my $day = noon(2027, 3, 4);
@@ -212,8 +244,14 @@ subtest 'the next period of a budget' => sub {
                        own => 900)),
         '1 0 999 ' . ($day + 1), 'nothing of the old one counts';
     is run('a', budget(period => $day, charge => 50)),
-        '0 0 949 ' . ($day + 1), 'but what is still to be paid';
-    is get('budget'), $day + 1 . ' 51';
+        '0 0 999 ' . ($day + 1), 'nor what was spent then';
+    is run('a', budget(period => $day + 2, charge => 50)),
+        '0 0 949 ' . ($day + 1), 'by a clock that is ahead: now';
+    is run('a', budget(period => $day + 2, charge => -50)),
+        '0 0 949 ' . ($day + 1), 'and nothing back';
+    is run('a', budget(charge => 10)),
+        '0 0 939 ' . ($day + 1), 'by one that does not know the day';
+    is get('budget'), $day + 1 . ' 61';
 
     command('HSET', $key, 'budget', 'rubbish');
     is run('a', budget(want => 1, least => 1)), '1 0 999 ' . ($day + 1),
@@ -348,7 +386,7 @@ subtest 'by the clock of Redis' => sub {
     fresh();
     my $before = time;
     my $reply = command('EVALSHA', $real, 1, $key, 'a', 0,
-        @{ bucket(want => 100, least => 1) });
+        @{ bucket(want => 100, least => 1) }, 0);
     is "@$reply", '0 100 0 0 0', 'asked';
     my $tat = get('tokens') / 1_000_000;
     cmp_ok $tat, '>=', $before, 'now';

@@ -78,7 +78,7 @@ sub ask {
 sub spent {
     my ($redis, $client) = @_;
     my $text = $redis->command('HGET', "hybrid:{$client}:limits", 'budget');
-    return ($text // '') =~ / (\d+)$/ ? $1 / 10_000 : 'none';
+    return ($text // '') =~ /^\d+ (\d+)/ ? $1 / 10_000 : 'none';
 }
 
 sub counts {

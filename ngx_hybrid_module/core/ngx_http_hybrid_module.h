@@ -171,9 +171,9 @@ typedef struct {
     uint64_t                       output;
     uint64_t                       need[ngx_hybrid_meters];  /* not there yet */
     uint64_t                       held[ngx_hybrid_meters];
-    uint64_t                       reset;    /* the last, when it began */
+    uint64_t                       reset;    /* the last, before that */
+    ngx_uint_t                     period;   /* of the budget */
     unsigned                       leased:4; /* bits: held by Redis, too */
-    unsigned                       stamped:1;
     unsigned                       slot_need:1;
     unsigned                       slot:1;
 } ngx_http_hybrid_reserve_t;

@@ -167,6 +167,8 @@ ngx_http_hybrid_limit_budget(ngx_http_hybrid_ctx_t *ctx,
     }
 
     *held = cost;
+    ctx->reserve.period =
+                  ctx->client->shared->meters[ngx_hybrid_meter_budget].period;
 
     return 1;
 }
@@ -299,7 +301,7 @@ ngx_http_hybrid_budget_now(ngx_http_hybrid_client_t *client)
                             &next);
 
     ngx_hybrid_meter_period(&client->shared->meters[ngx_hybrid_meter_budget],
-                            day);
+                            day, next);
 }
 
 

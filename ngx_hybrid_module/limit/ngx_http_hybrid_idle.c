@@ -131,8 +131,9 @@ ngx_http_hybrid_idle_due(ngx_http_hybrid_lease_t *lease)
         }
     }
 
-    return lease->client->concurrency.quota
-           && ngx_http_hybrid_slots_due(lease);
+    return lease->debt.charge != 0
+           || (lease->client->concurrency.quota
+               && ngx_http_hybrid_slots_due(lease));
 }
 
 
@@ -147,6 +148,10 @@ ngx_http_hybrid_idle_quiet(ngx_http_hybrid_lease_t *lease)
         {
             return 0;
         }
+    }
+
+    if (lease->debt.charge) {
+        return 0;
     }
 
     return lease->client->concurrency.quota == 0
@@ -191,6 +196,7 @@ ngx_http_hybrid_idle_exit_worker(ngx_http_hybrid_main_conf_t *hmcf)
         lease->client->shared->slots_peak = 0;
 
         if (ngx_http_hybrid_lease_refill(lease, 0) != NGX_OK) {
+            ngx_http_hybrid_debt_end(lease);
             continue;
         }
 

@@ -38,8 +38,6 @@ static void ngx_http_hybrid_lease_answer(ngx_http_hybrid_lease_t *lease,
 static void ngx_http_hybrid_lease_take_over(ngx_http_hybrid_lease_t *lease);
 static void ngx_http_hybrid_lease_meter(ngx_http_hybrid_lease_t *lease,
     ngx_uint_t n);
-static void ngx_http_hybrid_lease_failed(ngx_http_hybrid_lease_t *lease,
-    ngx_uint_t sent);
 static void ngx_http_hybrid_lease_lost(ngx_http_hybrid_lease_t *lease);
 static void ngx_http_hybrid_lease_serve(ngx_http_hybrid_lease_t *lease);
 static ngx_http_hybrid_ctx_t *ngx_http_hybrid_lease_next(
@@ -104,6 +102,7 @@ ngx_http_hybrid_lease_create(ngx_http_hybrid_main_conf_t *hmcf,
         lease->asks[i].batch = 1;
     }
 
+    ngx_http_hybrid_debt_init(lease);
     ngx_queue_init(&lease->waiters);
 
     lease->late.handler = ngx_http_hybrid_lease_late;
@@ -372,7 +371,7 @@ ngx_http_hybrid_lease_refill(ngx_http_hybrid_lease_t *lease, ngx_uint_t fetch)
     if (ngx_http_hybrid_script_send(lease, ngx_http_hybrid_lease_reply)
         != NGX_OK)
     {
-        ngx_http_hybrid_lease_failed(lease, 0);
+        ngx_http_hybrid_debt_failed(lease, 0);
         return NGX_DECLINED;
     }
 
@@ -402,6 +401,10 @@ ngx_http_hybrid_lease_ask(ngx_http_hybrid_lease_t *lease, ngx_uint_t meter,
                                                           ngx_current_msec);
     ask->want = 0;
     ask->least = 1;
+
+    if (meter == ngx_hybrid_meter_budget) {
+        ngx_http_hybrid_debt_ask(lease);
+    }
 
     if (!fetch) {
         return;
@@ -494,7 +497,7 @@ ngx_http_hybrid_lease_answer(ngx_http_hybrid_lease_t *lease,
             lease->client->shared->refused = 1;
         }
 
-        ngx_http_hybrid_lease_failed(lease, 1);
+        ngx_http_hybrid_debt_failed(lease, 1);
         ngx_http_hybrid_lease_lost(lease);
         return;
     }
@@ -521,6 +524,8 @@ ngx_http_hybrid_lease_take_over(ngx_http_hybrid_lease_t *lease)
         ngx_http_hybrid_delay_wake(lease);
     }
 
+    lease->debt.charge = 0;
+
     /* an answer from before a reset that was heard of since is void, too */
 
     stale = lease->seen < shared->reset && lease->reset < shared->reset;
@@ -544,6 +549,7 @@ ngx_http_hybrid_lease_take_over(ngx_http_hybrid_lease_t *lease)
 static void
 ngx_http_hybrid_lease_meter(ngx_http_hybrid_lease_t *lease, ngx_uint_t n)
 {
+    ngx_uint_t                next;
     ngx_hybrid_meter_t       *meter;
     ngx_http_hybrid_ask_t    *ask;
     ngx_http_hybrid_limit_t  *limit;
@@ -557,7 +563,9 @@ ngx_http_hybrid_lease_meter(ngx_http_hybrid_lease_t *lease, ngx_uint_t n)
     /* first: it makes credits of the period before void */
 
     if (limit->interval == 0 && meter->interval == 0) {
-        ngx_hybrid_meter_period(meter, ask->period);
+        (void) ngx_hybrid_period((time_t) ask->period * 86400, limit->monthly,
+                                 &next);
+        ngx_hybrid_meter_period(meter, ask->period, next);
     }
 
     if (ask->granted) {
@@ -579,27 +587,6 @@ ngx_http_hybrid_lease_meter(ngx_http_hybrid_lease_t *lease, ngx_uint_t n)
         meter->dry_least = ask->least;
         meter->dry = ngx_current_msec
                      + (ngx_max(ask->wait, 1000) + 999) / 1000;
-    }
-}
-
-
-/* of what was sent, what was given back may have been heard, and is lost */
-
-static void
-ngx_http_hybrid_lease_failed(ngx_http_hybrid_lease_t *lease, ngx_uint_t sent)
-{
-    ngx_uint_t  i;
-
-    for (i = 0; i < ngx_hybrid_meters; i++) {
-
-        if ((!sent || lease->asks[i].charge > 0)
-            && lease->seen == lease->client->shared->reset)
-        {
-            ngx_hybrid_meter_owe(&lease->client->shared->meters[i],
-                                 lease->asks[i].charge);
-        }
-
-        lease->asks[i].charge = 0;
     }
 }
 

@@ -59,6 +59,17 @@ typedef struct {
 } ngx_http_hybrid_slots_ask_t;
 
 
+/* what of a budget was told, and not answered yet */
+
+typedef struct {
+    int64_t                       charge;    /* 0: nothing */
+    uint64_t                      number;
+    uint64_t                      reset;     /* the last, and the period */
+    ngx_uint_t                    period;    /*   that it is of */
+    ngx_uint_t                    told;      /* Redis may have heard it */
+} ngx_http_hybrid_debt_t;
+
+
 /* those that wait for a limit; how they do is in delay.c */
 
 typedef struct {
@@ -82,6 +93,7 @@ struct ngx_http_hybrid_lease_s {
     ngx_str_t                     policy;    /* RateLimit-Policy */
     ngx_http_hybrid_ask_t         asks[ngx_hybrid_meters];
     ngx_http_hybrid_slots_ask_t   slots;
+    ngx_http_hybrid_debt_t        debt;
     uint64_t                      reset;     /* in Redis, usec, */
     uint64_t                      seen;      /*   and known when it was asked */
     ngx_msec_t                    tick;      /* of "used" */
@@ -158,6 +170,17 @@ void ngx_http_hybrid_slots_answer(ngx_http_hybrid_lease_t *lease);
 ngx_uint_t ngx_http_hybrid_slots_due(ngx_http_hybrid_lease_t *lease);
 ngx_uint_t ngx_http_hybrid_slots_held(ngx_http_hybrid_lease_t *lease);
 ngx_uint_t ngx_http_hybrid_slots_own(ngx_hybrid_shm_client_t *shared);
+
+
+/* debt.c: lease->asks has what is told; and it was not answered */
+
+void ngx_http_hybrid_debt_init(ngx_http_hybrid_lease_t *lease);
+void ngx_http_hybrid_debt_ask(ngx_http_hybrid_lease_t *lease);
+void ngx_http_hybrid_debt_failed(ngx_http_hybrid_lease_t *lease,
+    ngx_uint_t sent);
+
+/* other workers are left with it */
+void ngx_http_hybrid_debt_end(ngx_http_hybrid_lease_t *lease);
 
 
 /* lease.c */

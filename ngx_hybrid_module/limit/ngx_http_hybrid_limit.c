@@ -8,11 +8,9 @@
 
 
 #include "ngx_http_hybrid_lease.h"
+#include "ngx_http_hybrid_limits.h"
 #include "ngx_http_hybrid_choice.h"
 
-
-/* tokens of an answer whose client does not bound it, until we know better */
-#define NGX_HTTP_HYBRID_LIMIT_OUTPUT  256
 
 /* seconds, when it is not known how long a request at a time takes */
 #define NGX_HTTP_HYBRID_LIMIT_RETRY   1
@@ -146,15 +144,7 @@ ngx_http_hybrid_limit_tokens(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
         return NGX_OK;
     }
 
-    ngx_http_hybrid_usage_estimate(ctx, &input, &output);
-
-    if (output == 0 && !ngx_http_hybrid_route_embeds(ctx)) {
-        output = client->shared->output;
-
-        if (output == 0) {
-            output = NGX_HTTP_HYBRID_LIMIT_OUTPUT;
-        }
-    }
+    ngx_http_hybrid_usage_expect(ctx, &input, &output);
 
     ctx->reserve.input = input;
     ctx->reserve.output = output;
@@ -182,11 +172,6 @@ ngx_http_hybrid_limit_start(ngx_http_hybrid_ctx_t *ctx)
     ngx_http_hybrid_lease_t  *lease;
 
     lease = ctx->client->lease;
-
-    if (!ctx->reserve.stamped) {
-        ctx->reserve.stamped = 1;
-        ctx->reserve.reset = ctx->client->shared->reset;
-    }
 
     /* what there is is theirs, also when the queue is full */
 
@@ -387,6 +372,12 @@ ngx_http_hybrid_limit_done(ngx_http_hybrid_ctx_t *ctx, ngx_uint_t leased)
     reserve->slot_need = 0;
     reserve->leased |= leased;
 
+    /* what is held is of these, and is given back to no other */
+
+    reserve->reset = ctx->client->shared->reset;
+    reserve->period =
+                  ctx->client->shared->meters[ngx_hybrid_meter_budget].period;
+
     /* last: Redis may be asked here, for those that need something yet */
 
     for (i = 0; i < ngx_hybrid_meters; i++) {
@@ -403,10 +394,12 @@ ngx_http_hybrid_limit_lost(ngx_http_hybrid_ctx_t *ctx)
     ngx_int_t              rc;
     ngx_http_hybrid_hit_t  hit;
 
-    ctx->degraded = 1;
-    ctx->loss = ngx_http_hybrid_limit_loss(ctx);
+    if (!ctx->degraded) {
+        ctx->degraded = 1;
+        (void) ngx_atomic_fetch_add(&ctx->client->shared->local, 1);
+    }
 
-    (void) ngx_atomic_fetch_add(&ctx->client->shared->local, 1);
+    ctx->loss = ngx_http_hybrid_limit_loss(ctx);
 
     if (ctx->loss == ngx_http_hybrid_loss_closed) {
 

@@ -6,7 +6,8 @@
  * settles, takes and gives back for all of them in one call, by Redis's clock.
  *
  *     rate, tokens     the bucket's theoretical arrival time, usec
- *     budget           "<first day of the period> <spent>"
+ *     budget           "<first day of the period> <spent>", and of workers
+ *                      that have charged it " <worker>:<number of the last>"
  *     c:<gateway>      "<requests> <usec they are its> <number of the call>"
  *     reset            when an operator has reset them, usec
  */
@@ -17,7 +18,7 @@
 
 
 /* ARGV of an operation, and what it answers */
-#define NGX_HTTP_HYBRID_SCRIPT_ARGS   9
+#define NGX_HTTP_HYBRID_SCRIPT_ARGS   10
 #define NGX_HTTP_HYBRID_SCRIPT_OUT    4
 
 #define NGX_HTTP_HYBRID_SCRIPT_MAX                                            \
@@ -37,6 +38,8 @@ typedef struct {
 
 static void ngx_http_hybrid_script_meter(ngx_http_hybrid_script_t *script,
     ngx_http_hybrid_lease_t *lease, ngx_uint_t n);
+static void ngx_http_hybrid_script_debt(ngx_http_hybrid_script_t *script,
+    ngx_http_hybrid_lease_t *lease);
 static void ngx_http_hybrid_script_slots(ngx_http_hybrid_script_t *script,
     ngx_http_hybrid_lease_t *lease);
 static void ngx_http_hybrid_script_word(ngx_http_hybrid_script_t *script,
@@ -52,17 +55,18 @@ static ngx_int_t ngx_http_hybrid_script_read(redisReply *reply, ngx_uint_t i,
  * ARGV[1] this gateway
  * ARGV[2] the last reset that it knows of: what it has counted before a later
  *         one is void, and so is what it gives back
- * ARGV    for each limit nine words:
+ * ARGV    for each limit ten words:
  *
- *   g field step span deepest charge want min ahead
+ *   g field step span deepest charge want min ahead 0
  *       A bucket: nsec of a unit, usec of a burst, usec that a debt goes at
  *       most, units to charge (or, negative, to give back), units wanted, and
  *       the least of them that is of use; how far the gateway's own bucket is
  *       ahead, for a Redis that has lost its data: what is charged is in it.
- *   b field kind quota period charge want min spent
+ *   b field kind quota period charge want min spent worker:number
  *       A budget, of a "day" or a "month"; period and spent are what the
- *       gateway knows, and what it gives back is of that period.
- *   c field quota used want ttl call less 0
+ *       gateway knows, and what is charged or given back is of that period.  A
+ *       charge that has a number is not counted again.
+ *   c field quota used want ttl call less 0 0
  *       Requests at a time: those there are and those wanted, in all; what
  *       the gateway has already it keeps unless "less", as another worker may
  *       not have heard of it yet.  A call that was overtaken by a later one
@@ -128,7 +132,7 @@ static ngx_hybrid_redis_script_t  ngx_http_hybrid_lease_script = {
         "end\n"
 
         "local function budget(field, kind, quota, period, charge, want,\n"
-        "                      least, own)\n"
+        "                      least, own, debt)\n"
         "  local first = floor(now / 86400000000)\n"
         "  local next = first + 1\n"
         "  if kind == 'month' then\n"
@@ -136,10 +140,29 @@ static ngx_hybrid_redis_script_t  ngx_http_hybrid_lease_script = {
         "    next = first + 31 - mday(first + 31)\n"
         "  end\n"
         "  local old = had[field]\n"
-        "  local of, spent = string.match(old or '', '^(%d+) (%d+)$')\n"
-        "  spent = tonumber(of) == first and tonumber(spent) or 0\n"
-        "  if charge > 0 or period == first then\n"
+        "  local of, spent, told = string.match(old or '',\n"
+        "                                       '^(%d+) (%d+)(.*)$')\n"
+        "  spent = tonumber(spent)\n"
+        "  if tonumber(of) ~= first then spent, told = 0, '' end\n"
+        "  local who, number = string.match(debt, '^(%w+:)(%d+)$')\n"
+        "  local a, b, last\n"
+        "  if who then\n"
+        "    a, b, last = string.find(told, ' ' .. who .. '(%d+)')\n"
+        "  end\n"
+        "  if last and tonumber(last) >= tonumber(number) then charge = 0 end\n"
+        "  if period ~= first and (charge < 0 or period > 0\n"
+        "                          and period < first) then\n"
+        "    charge = 0\n"
+        "  end\n"
+        "  if charge ~= 0 then\n"
         "    spent = max(0, spent + charge)\n"
+        "    if a then\n"
+        "      told = string.sub(told, 1, a - 1) .. string.sub(told, b + 1)\n"
+        "    end\n"
+        "    if who then\n"
+        "      told = string.sub(told .. ' ' .. debt, -1500)\n"
+        "      told = string.match(told, ' .*')\n"
+        "    end\n"
         "  end\n"
         "  if period == first then spent = max(spent, own) end\n"
         "  local left = max(0, quota - spent)\n"
@@ -147,7 +170,7 @@ static ngx_hybrid_redis_script_t  ngx_http_hybrid_lease_script = {
         "  if n < least then n = 0 end\n"
         "  spent = spent + n\n"
         "  local stay = next * 86400000000 - now\n"
-        "  local new = string.format('%.0f %.0f', first, spent)\n"
+        "  local new = string.format('%.0f %.0f', first, spent) .. told\n"
         "  if new ~= old and (old or spent > 0) then\n"
         "    put(field, new, stay)\n"
         "  end\n"
@@ -180,14 +203,15 @@ static ngx_hybrid_redis_script_t  ngx_http_hybrid_lease_script = {
 
         "local void = tonumber(ARGV[2]) < out[1]\n"
 
-        "for i = 3, #ARGV, 9 do\n"
+        "for i = 3, #ARGV, 10 do\n"
         "  for j = 2, 8 do a[j] = tonumber(ARGV[i + j]) end\n"
         "  local kind, field = ARGV[i], ARGV[i + 1]\n"
         "  if void and kind ~= 'c' then a[5], a[8] = 0, 0 end\n"
         "  if kind == 'g' then\n"
         "    bucket(field, a[2], a[3], a[4], a[5], a[6], a[7], a[8])\n"
         "  elseif kind == 'b' then\n"
-        "    budget(field, ARGV[i + 2], a[3], a[4], a[5], a[6], a[7], a[8])\n"
+        "    budget(field, ARGV[i + 2], a[3], a[4], a[5], a[6], a[7], a[8],\n"
+        "           ARGV[i + 9])\n"
         "  else\n"
         "    slots(field .. ARGV[1], a[2], a[3], a[4], a[5], a[6], a[7])\n"
         "  end\n"
@@ -289,6 +313,7 @@ ngx_http_hybrid_script_meter(ngx_http_hybrid_script_t *script,
         ngx_http_hybrid_script_number(script,
                                       ngx_hybrid_gcra_ahead(&meter->account,
                                                             now));
+        ngx_http_hybrid_script_number(script, 0);
         return;
     }
 
@@ -299,6 +324,26 @@ ngx_http_hybrid_script_meter(ngx_http_hybrid_script_t *script,
     ngx_http_hybrid_script_number(script, ask->want);
     ngx_http_hybrid_script_number(script, ask->least);
     ngx_http_hybrid_script_number(script, meter->account);
+    ngx_http_hybrid_script_debt(script, lease);
+}
+
+
+/* workers have numbers of their own */
+
+static void
+ngx_http_hybrid_script_debt(ngx_http_hybrid_script_t *script,
+    ngx_http_hybrid_lease_t *lease)
+{
+    ngx_str_t  *arg;
+
+    arg = &script->argv[script->argc++];
+
+    arg->data = script->last;
+    script->last = ngx_sprintf(script->last, "%*sx%P:%uL",
+                               sizeof(lease->conf->shm->sh->id),
+                               lease->conf->shm->sh->id, ngx_pid,
+                               lease->debt.number);
+    arg->len = script->last - arg->data;
 }
 
 
@@ -318,6 +363,7 @@ ngx_http_hybrid_script_slots(ngx_http_hybrid_script_t *script,
                                   NGX_HTTP_HYBRID_SLOTS_TTL * 1000ULL);
     ngx_http_hybrid_script_number(script, lease->slots.call);
     ngx_http_hybrid_script_number(script, lease->slots.less);
+    ngx_http_hybrid_script_number(script, 0);
     ngx_http_hybrid_script_number(script, 0);
 }
 

@@ -114,9 +114,11 @@ ngx_http_hybrid_limit_used(ngx_http_hybrid_ctx_t *ctx, ngx_uint_t meter,
 
     if (used < held) {
 
-        if (ctx->reserve.reset != client->shared->reset) {
-
-            /* the operator has given it back */
+        if (ctx->reserve.reset != client->shared->reset
+            || (meter == ngx_hybrid_meter_budget
+                && ctx->reserve.period != m->period))
+        {
+            /* an operator, or the period's end, has given it back */
 
             return;
         }

@@ -94,6 +94,10 @@ ngx_http_hybrid_slots_local(ngx_http_hybrid_ctx_t *ctx, ngx_uint_t most)
 
     ctx->reserve.slot = 1;
 
+    /* whoever got them from Redis may be gone before they are given back */
+
+    ngx_http_hybrid_idle_watch(ctx->client->lease);
+
     busy = ngx_hybrid_cells_busy(cells);
 
     if (busy > shared->slots_peak) {

@@ -120,26 +120,25 @@ ngx_hybrid_meter_left(ngx_hybrid_meter_t *meter, uint64_t now)
 
 
 void
-ngx_hybrid_meter_period(ngx_hybrid_meter_t *meter, ngx_uint_t period)
+ngx_hybrid_meter_period(ngx_hybrid_meter_t *meter, ngx_uint_t period,
+    ngx_uint_t next)
 {
     ngx_atomic_uint_t  old;
 
     old = meter->period;
 
-    if (old >= period || !ngx_atomic_cmp_set(&meter->period, old, period)) {
+    if (old == period || old == next
+        || !ngx_atomic_cmp_set(&meter->period, old, period)
+        || old > next)
+    {
         return;
     }
 
+    /* what belongs to the old one is no matter of the new one */
+
     meter->account = 0;
-
-    /* what the old one had too much is not given back to the new one */
-
     meter->credits = 0;
-
-    do {
-        old = meter->owed;
-    } while ((ngx_atomic_int_t) old < 0
-             && !ngx_atomic_cmp_set(&meter->owed, old, 0));
+    meter->owed = 0;
 }
 
 

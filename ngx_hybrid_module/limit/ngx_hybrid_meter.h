@@ -50,8 +50,13 @@ void ngx_hybrid_meter_charge(ngx_hybrid_meter_t *meter, uint64_t now,
 /* units that are left of it */
 uint64_t ngx_hybrid_meter_left(ngx_hybrid_meter_t *meter, uint64_t now);
 
-/* a budget begins a period, unless it is in a later one */
-void ngx_hybrid_meter_period(ngx_hybrid_meter_t *meter, ngx_uint_t period);
+/*
+ * A budget begins a period; next is the one after it, in which it may be
+ * already by a clock that is a little ahead.  If it is in a later one, a clock
+ * was wrong: what it has spent since is spent in this one.
+ */
+void ngx_hybrid_meter_period(ngx_hybrid_meter_t *meter, ngx_uint_t period,
+    ngx_uint_t next);
 
 /*
  * Credits, at an msec.  take: 1 when all n were there.  idle: those that

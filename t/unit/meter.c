@@ -187,7 +187,7 @@ test_budget(void)
 
     ngx_memzero(&m, sizeof(m));
     ngx_hybrid_meter_limit(&m, 0, 0, 1000);
-    ngx_hybrid_meter_period(&m, 20000);
+    ngx_hybrid_meter_period(&m, 20000, 20001);
 
     test_ok(ngx_hybrid_meter_left(&m, 0) == 1000, "a budget");
     test_ok(ngx_hybrid_meter_take(&m, 0, 600) == 0, "some of it");
@@ -201,11 +201,11 @@ test_budget(void)
     test_ok(m.account == 5900 && ngx_hybrid_meter_left(&m, 0) == 0,
             "overdrawn, and all of that counts");
 
-    ngx_hybrid_meter_period(&m, 19999);
-    test_ok(m.account == 5900, "not an earlier period");
-    ngx_hybrid_meter_period(&m, 20000);
+    ngx_hybrid_meter_period(&m, 19999, 20000);
+    test_ok(m.account == 5900 && m.period == 20000, "not the one before");
+    ngx_hybrid_meter_period(&m, 20000, 20001);
     test_ok(m.account == 5900, "nor the same");
-    ngx_hybrid_meter_period(&m, 20001);
+    ngx_hybrid_meter_period(&m, 20001, 20002);
     test_ok(ngx_hybrid_meter_left(&m, 0) == 1000, "the next one");
 
     ngx_hybrid_meter_refund(&m, 100);
@@ -216,14 +216,26 @@ test_budget(void)
 
     ngx_hybrid_meter_lease_add(&m, ngx_current_msec, 50);
     ngx_hybrid_meter_owe(&m, -70);
-    ngx_hybrid_meter_period(&m, 20002);
+    ngx_hybrid_meter_period(&m, 20002, 20003);
     test_ok(!ngx_hybrid_meter_lease_take(&m, ngx_current_msec, 1),
             "its credits are void");
     test_ok(ngx_hybrid_meter_owed(&m) == 0, "and nothing is given back");
 
     ngx_hybrid_meter_owe(&m, 70);
-    ngx_hybrid_meter_period(&m, 20003);
-    test_ok(ngx_hybrid_meter_owed(&m) == 70, "but debts are paid");
+    ngx_hybrid_meter_period(&m, 20003, 20004);
+    test_ok(ngx_hybrid_meter_owed(&m) == 0, "nor paid for");
+
+    /* one that is far ahead was a mistake */
+
+    ngx_hybrid_meter_period(&m, 20365, 20366);
+    ngx_hybrid_meter_charge(&m, 0, 100);
+    ngx_hybrid_meter_owe(&m, 30);
+    ngx_hybrid_meter_period(&m, 20004, 20005);
+    test_ok(m.period == 20004 && ngx_hybrid_meter_left(&m, 0) == 900,
+            "back from another year");
+    test_ok(ngx_hybrid_meter_owed(&m) == 30, "with what was spent there");
+    ngx_hybrid_meter_period(&m, 20005, 20006);
+    test_ok(ngx_hybrid_meter_left(&m, 0) == 1000, "and on from there");
 }
 
 
