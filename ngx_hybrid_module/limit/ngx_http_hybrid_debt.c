@@ -12,13 +12,8 @@
 #include "ngx_http_hybrid_lease.h"
 
 
-void
-ngx_http_hybrid_debt_init(ngx_http_hybrid_lease_t *lease)
-{
-    /* later than those of a worker that had the same pid */
-
-    lease->debt.number = (uint64_t) ngx_time() * 1000000;
-}
+/* the worker's: a client that is read anew from Redis has another lease */
+static uint64_t  ngx_http_hybrid_debt_number;
 
 
 void
@@ -48,7 +43,15 @@ ngx_http_hybrid_debt_ask(ngx_http_hybrid_lease_t *lease)
     debt->period = meter->period;
     debt->reset = shared->reset;
     debt->told = 0;
-    debt->number++;
+
+    if (ngx_http_hybrid_debt_number == 0) {
+
+        /* later than those of a worker that had the same pid */
+
+        ngx_http_hybrid_debt_number = (uint64_t) ngx_time() * 1000000;
+    }
+
+    debt->number = ++ngx_http_hybrid_debt_number;
 }
 
 

@@ -175,7 +175,7 @@ ngx_http_hybrid_idle_unlink(ngx_http_hybrid_lease_t *lease)
 void
 ngx_http_hybrid_idle_exit_worker(ngx_http_hybrid_main_conf_t *hmcf)
 {
-    ngx_uint_t                i;
+    ngx_uint_t                i, n;
     ngx_queue_t              *q;
     ngx_http_hybrid_lease_t  *lease;
 
@@ -195,17 +195,32 @@ ngx_http_hybrid_idle_exit_worker(ngx_http_hybrid_main_conf_t *hmcf)
 
         lease->client->shared->slots_peak = 0;
 
-        if (ngx_http_hybrid_lease_refill(lease, 0) != NGX_OK) {
-            ngx_http_hybrid_debt_end(lease);
-            continue;
-        }
+        /* what is told again may leave something for a second time */
 
-        ngx_hybrid_redis_flush(hmcf->redis, &lease->key);
+        for (n = 0; n < 2; n++) {
 
-        /* it was told, though nobody will hear the answer */
+            if (lease->pending) {
+                lease->debt.charge = 0;
+            }
 
-        for (i = 0; i < ngx_hybrid_meters; i++) {
-            lease->asks[i].charge = 0;
+            if (ngx_http_hybrid_lease_refill(lease, 0) != NGX_OK) {
+                ngx_http_hybrid_debt_end(lease);
+                break;
+            }
+
+            ngx_hybrid_redis_flush(hmcf->redis, &lease->key);
+
+            /* it was told, though nobody will hear the answer */
+
+            for (i = 0; i < ngx_hybrid_meters; i++) {
+                lease->asks[i].charge = 0;
+            }
+
+            if (lease->client->shared->meters[ngx_hybrid_meter_budget].owed
+                == 0)
+            {
+                break;
+            }
         }
     }
 

@@ -102,7 +102,6 @@ ngx_http_hybrid_lease_create(ngx_http_hybrid_main_conf_t *hmcf,
         lease->asks[i].batch = 1;
     }
 
-    ngx_http_hybrid_debt_init(lease);
     ngx_queue_init(&lease->waiters);
 
     lease->late.handler = ngx_http_hybrid_lease_late;

@@ -174,7 +174,6 @@ ngx_uint_t ngx_http_hybrid_slots_own(ngx_hybrid_shm_client_t *shared);
 
 /* debt.c: lease->asks has what is told; and it was not answered */
 
-void ngx_http_hybrid_debt_init(ngx_http_hybrid_lease_t *lease);
 void ngx_http_hybrid_debt_ask(ngx_http_hybrid_lease_t *lease);
 void ngx_http_hybrid_debt_failed(ngx_http_hybrid_lease_t *lease,
     ngx_uint_t sent);
