@@ -264,7 +264,7 @@ my @refused = (
 (map { [ qq(invalid budget "$_", it must be as in "5.00/d", per day, or )
          . '"100/M", per month' => in_client("budget $_;") ] }
     '5', '/d', '0/d', '0.00/d', '-1/d', '5.0000001/d', '5/h', '5/m', '5d',
-    '1,5/d', '1.5.0/d', '1000000001/M'),
+    '1,5/d', '1.5.0/d', '1000000001/M', '.5/d', '1./d', './d'),
 [ 'invalid parameter "burst=2"' => in_client('budget 1/d burst=2;') ],
 [ sprintf($directive, 'budget') => in_client('budget 1/d; budget 1/M;') ],
 
@@ -324,7 +324,7 @@ my @refused = (
 (map { [ qq(invalid "input=$_": the price of a million tokens, 0 to 100000, )
          . 'with at most 6 digits after the point, as in "input=0.10"'
          => in_backend("price input=$_;") ] }
-    '', '-1', '1,5', '1e3', '0.1234567', '100000.000001',
+    '', '-1', '.5', '1.', '1,5', '1e3', '0.1234567', '100000.000001',
     '100001', '18446744073709551617', '1.5k', '+1', '1..5'),
 (map { [ qq(invalid number of slots "$_") => in_backend("slots $_;") ] }
     '0', '-1', 'many', '100001'),

@@ -74,14 +74,56 @@ ngx_http_hybrid_conf_price(ngx_conf_t *cf, void *block)
 }
 
 
+/* stricter than ngx_atofp(), for which "." is nothing */
+
 ngx_int_t
 ngx_http_hybrid_conf_money(ngx_str_t *text, ngx_uint_t most, uint64_t *micro)
 {
-    ngx_int_t  n;
+    u_char      *p, *last;
+    uint64_t     n;
+    ngx_uint_t   digits;
 
-    n = ngx_atofp(text->data, text->len, NGX_HTTP_HYBRID_MONEY_DIGITS);
+    p = text->data;
+    last = p + text->len;
+    n = 0;
 
-    if (n == NGX_ERROR || (uint64_t) n > (uint64_t) most * 1000000) {
+    if (p == last || *p < '0' || *p > '9') {
+        return NGX_ERROR;
+    }
+
+    for ( /* void */ ; p < last && *p >= '0' && *p <= '9'; p++) {
+        n = n * 10 + (*p - '0');
+
+        if (n > most) {
+            return NGX_ERROR;
+        }
+    }
+
+    digits = 0;
+
+    if (p < last) {
+
+        if (*p++ != '.' || p == last) {
+            return NGX_ERROR;
+        }
+
+        for ( /* void */ ; p < last; p++) {
+
+            if (*p < '0' || *p > '9'
+                || ++digits > NGX_HTTP_HYBRID_MONEY_DIGITS)
+            {
+                return NGX_ERROR;
+            }
+
+            n = n * 10 + (*p - '0');
+        }
+    }
+
+    for ( /* void */ ; digits < NGX_HTTP_HYBRID_MONEY_DIGITS; digits++) {
+        n *= 10;
+    }
+
+    if (n > (uint64_t) most * 1000000) {
         return NGX_ERROR;
     }
 

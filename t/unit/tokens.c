@@ -233,7 +233,7 @@ test_prices(void)
         text.data = (u_char *) good[i].text;
         text.len = ngx_strlen(text.data);
 
-        ok &= ngx_http_hybrid_conf_money(&text, &micro) == NGX_OK
+        ok &= ngx_http_hybrid_conf_money(&text, 100000, &micro) == NGX_OK
               && micro == good[i].micro;
     }
 
@@ -245,7 +245,7 @@ test_prices(void)
         text.data = (u_char *) bad[i];
         text.len = ngx_strlen(text.data);
 
-        ok &= ngx_http_hybrid_conf_money(&text, &micro) == NGX_ERROR;
+        ok &= ngx_http_hybrid_conf_money(&text, 100000, &micro) == NGX_ERROR;
     }
 
     test_ok(ok, "no prices");
