@@ -12,27 +12,38 @@ override BUILD := $(abspath $(BUILD))
 MODULE   := $(BUILD)/ngx_http_hybrid_module.so
 OBJS     := $(BUILD)/objs
 SOURCES  := $(sort $(wildcard ngx_hybrid_module/*/*.[ch]))
+PAGE     := $(BUILD)/page/ngx_http_hybrid_page_text.c
+
+# the charts of the page: npm's package, or a copy of it in UPLOT
+ifeq ($(UPLOT),)
+    UPLOT_DIR := $(BUILD)/uplot/node_modules/uplot
+    UPLOT_DEP := $(BUILD)/uplot/installed
+else
+    UPLOT_DIR := $(UPLOT)
+    UPLOT_DEP := $(wildcard $(UPLOT)/dist/*.min.*)
+endif
 
 export BUILD NGX_SRC
 
-.PHONY: build help run test unit valgrind check sanitize bench lab model \
-        install package clean FORCE
+.PHONY: build help page run test unit valgrind check sanitize bench lab \
+        model install package clean FORCE
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
 
 build: $(MODULE)  ## build/ngx_http_hybrid_module.so (the default)
 
-$(MODULE): $(OBJS)/Makefile $(SOURCES)
+$(MODULE): $(OBJS)/Makefile $(SOURCES) $(PAGE)
 	@echo "building $(notdir $@)"
 	@cd $(NGX_SRC) \
 	&& flock $(OBJS) $(MAKE) -s -j$(JOBS) -f $(OBJS)/Makefile modules
 	@cp --remove-destination $(OBJS)/$(notdir $@) $@
 
-$(OBJS)/Makefile: config $(OBJS)/inputs
+$(OBJS)/Makefile: config $(OBJS)/inputs | $(PAGE)
 	@echo "configuring for the nginx in $(NGX_SRC)"
 	@cd $(NGX_SRC) && . ./conf_flags \
-	&& flock $(OBJS) bash ./configure "$${NGX_CONF_FLAGS[@]}" --builddir=$(OBJS) \
+	&& HYBRID_PAGE=$(PAGE) \
+	flock $(OBJS) bash ./configure "$${NGX_CONF_FLAGS[@]}" --builddir=$(OBJS) \
 	    --add-dynamic-module=$(CURDIR) \
 	    --with-cc-opt='$(CCOPT)' --with-ld-opt='$(LDOPT)' \
 	    > $(OBJS)/configure.log 2>&1 \
@@ -47,6 +58,16 @@ $(OBJS)/inputs: FORCE
 	cat $(NGX_SRC)/conf_flags $(NGX_SRC)/src/core/nginx.h | cksum > $$new; \
 	echo '$(CURDIR) $(CCOPT) $(LDOPT) $(SOURCES)' >> $$new; \
 	cmp -s $$new $@ && rm $$new || mv $$new $@
+
+page: $(PAGE)  ## the status page alone, as a source and as HTML
+
+$(PAGE): tools/page $(wildcard page/*) $(UPLOT_DEP)
+	@mkdir -p $(@D)
+	@tools/page $(UPLOT_DIR) $@
+
+$(BUILD)/uplot/installed: page/package-lock.json
+	@tools/deps page
+	@touch $@
 
 
 run:  ## a gateway with demo backends on this machine
@@ -85,6 +106,7 @@ bench:  ## benchmarks
 	@t/bench/clients
 	@t/bench/timing
 	@t/bench/streams
+	@t/bench/filter
 	@t/bench/fairness
 
 lab:  ## paths and machines that fail, in network namespaces (root), or T
@@ -97,11 +119,13 @@ model:  ## the limits against a model: random schedules of faults, N of them
 	@$(MAKE) build
 	@t/model $(or $(N),20) $(SEED)
 
-install: build  ## the module and hybrid_proxy.conf into nginx (DESTDIR)
+install: build  ## the module and its include files into nginx (DESTDIR)
 	install -D -m 644 $(MODULE) \
 	    $(DESTDIR)/usr/lib/nginx/modules/$(notdir $(MODULE))
 	install -D -m 644 conf/hybrid_proxy.conf \
 	    $(DESTDIR)/etc/nginx/hybrid_proxy.conf
+	install -D -m 644 conf/hybrid_log.conf \
+	    $(DESTDIR)/etc/nginx/hybrid_log.conf
 
 package:
 	@echo "not available in this version"; exit 1

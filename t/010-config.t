@@ -51,7 +51,6 @@ sub to_tls {
     "location /here { $_[0] }"
 }
 
-sub later { qq("$_[0]" is not available in this version) }
 
 my $directive = '"%s" directive is duplicate';
 my $arguments = 'invalid number of arguments in "%s" directive';
@@ -146,7 +145,6 @@ my @refused = (
   => in_location('hybrid_heartbeat off; hybrid_heartbeat 20s;') ],
 [ '"hybrid_shadow" directive is duplicate'
   => in_location('hybrid_shadow on; hybrid_shadow off;') ],
-[ later('hybrid_status html') => in_location('hybrid_status html;') ],
 
 [ 'invalid value "any", it must be "token", "jwt", "mtls" or "off"'
   => in_location('hybrid_access any;') ],
@@ -154,7 +152,7 @@ my @refused = (
   => in_location('hybrid_access token off;') ],
 [ '"hybrid_access" directive is duplicate'
   => in_location('hybrid_access off; hybrid_access token;') ],
-[ 'invalid value "xml", it must be "json" or "prometheus"'
+[ 'invalid value "xml", it must be "html", "json" or "prometheus"'
   => in_location('hybrid_status xml;') ],
 [ '"hybrid_status" directive is duplicate'
   => in_location('hybrid_status json; hybrid_status json;') ],
@@ -329,6 +327,10 @@ my @refused = (
 (map { [ qq(invalid number of slots "$_") => in_backend("slots $_;") ] }
     '0', '-1', 'many', '100001'),
 [ sprintf($directive, 'slots') => in_backend('slots 1; slots 2;') ],
+(map { [ qq(invalid number of cold starts "$_") =>
+         in_backend("cold_starts $_;") ] } qw(-1 x 1.5 100001)),
+[ sprintf($directive, 'cold_starts') =>
+  in_backend('cold_starts 0; cold_starts 0;') ],
 [ sprintf($directive, 'probe') => in_backend('probe off; probe off;') ],
 (map { [ qq(invalid "$_": a time from 10ms to 1d)
          => in_backend("probe $_;") ] }

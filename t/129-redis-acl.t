@@ -92,6 +92,16 @@ ok(wait_until(sub {
         @{ $status->{series} };
     return $status->{scope} eq 'all' && $n >= 4 }), 'statistics of both');
 
+my $hour = int(time / 3600);
+my %wrote;
+ok(wait_until(sub {
+    my $history = http($gw, 'GET', "/hybrid/status?history=$hour")->{body};
+    my @fields = map { @{ $redis->command('HKEYS', "hybrid:history:$_") } }
+        $hour, $hour + 1;
+    %wrote = map { /:(.*)/ ? ($1 => 1) : () } @fields;
+    return keys %wrote == 2 && $history =~ /"scope":"all"/ }),
+    'the history of both');
+
 # what is lost comes back: revocations are written by gateways, too
 tool('revoke', 'token', 'eve');
 ok(wait_until(sub { $gw->status->{revocations}{entries} }), 'known')

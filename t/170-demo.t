@@ -72,8 +72,10 @@ subtest 'without Redis' => sub {
     like($answers[1][1], qr/^X-Hybrid-Reason: model_denied\r$/m, 'why');
     like($answers[2][1], qr/^X-Hybrid-Fallback: error\r$/m, 'why');
 
-    my ($status) = slurp($out) =~ /^  status +(\S+)/m;
-    like(`curl -s $status`, qr/^\{.*"ok":1/s, 'counted');
+    my ($page) = slurp($out) =~ /^  status +(\S+)/m;
+    like(`curl -s $page`, qr/^<!doctype html>.*<\/html>/s, 'the page');
+    like(`curl -s ${page}status`, qr/^\{.*"ok":1/s, 'counted');
+    like(`curl -s '$page?data'`, qr/^\{.*"ok":1/s, 'the page sees it too');
 
     interrupt($pid);
 };

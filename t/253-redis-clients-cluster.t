@@ -195,6 +195,15 @@ subtest 'a drop that dies' => sub {
 };
 
 
+# the hours of the history are keys like others, each on its node
+
+my $hour = int(time / 3600);
+ok(wait_until(sub { grep { my $key = "hybrid:history:$_";
+    $set->owner($key)->command('HLEN', $key) > 0 } $hour, $hour + 1 }),
+    'minutes are stored');
+like(http($gw, 'GET', "/hybrid/status?history=$hour")->{body},
+    qr/^\{"hour":$hour,.*"scope":"all"/, 'and read');
+
 log_is_clean($gw, qr/authentication failures from/);
 ok($gw->stop, 'ended');
 all_ended();

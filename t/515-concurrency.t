@@ -6,6 +6,7 @@ use warnings;
 
 use lib 't/lib';
 use HybridRedis;
+use IO::Select;
 use IO::Socket::INET;
 use Test::More;
 use Time::HiRes 'sleep';
@@ -71,8 +72,15 @@ sub fill {
     my @all;
 
     for my $i (1 .. $n) {
-        push @all, begin($gws->[$i % @$gws], $name);
-        wait_until(sub { active() == $before + $i }) or return @all;
+        # a gateway that was told there is none asks again in a second
+        wait_until(sub {
+            my $s = begin($gws->[$i % @$gws], $name);
+            my $answered = IO::Select->new($s);
+            wait_until(sub { active() == $before + $i
+                || $answered->can_read(0) });
+            return 0 if active() != $before + $i;
+            push @all, $s;
+        }) or return @all;
     }
 
     return @all;

@@ -13,7 +13,7 @@
  */
 
 
-#include "ngx_http_hybrid_module.h"
+#include "ngx_http_hybrid_explain.h"
 
 
 static ngx_int_t ngx_http_hybrid_access_start(ngx_http_request_t *r,
@@ -368,21 +368,8 @@ ngx_http_hybrid_access_headers(ngx_http_request_t *r,
                                       "the method is not allowed here");
     }
 
-    /* what only administrators may do does not exist for others */
-
-    if (ctx->endpoint == NULL
-        || (ctx->endpoint->verb == NGX_HTTP_HYBRID_VERB_ADMIN
-            && !(ctx->client->verbs & NGX_HTTP_HYBRID_VERB_ADMIN)))
-    {
-        return ngx_http_hybrid_refuse(ctx, NGX_HTTP_FORBIDDEN, "endpoint",
-                                      "this endpoint is not available");
-    }
-
-    if (!(ctx->client->verbs & ctx->endpoint->verb)
-        && !ngx_http_hybrid_shadow(ctx, ngx_hybrid_shadow_verb))
-    {
-        return ngx_http_hybrid_refuse(ctx, NGX_HTTP_FORBIDDEN, "verb",
-                                      "this client may not do this");
+    if (ngx_http_hybrid_policy_verb(ctx) != NGX_OK) {
+        return ctx->verdict;
     }
 
     switch (ctx->endpoint->model) {
@@ -532,6 +519,7 @@ ngx_http_hybrid_access_body_handler(ngx_http_request_t *r)
 
     ctx->reading = 0;
     ctx->scanning = 0;
+    ctx->body_time = ngx_current_msec;
 
     if (ctx->entering) {
         return;

@@ -12,6 +12,7 @@
 
 
 #include "ngx_http_hybrid_store_rule.h"
+#include "ngx_http_hybrid_anomaly.h"
 
 #if (NGX_HTTP_SSL)
 
@@ -78,6 +79,12 @@ ngx_http_hybrid_cert_presented(ngx_http_request_t *r,
     /* connections, and sessions even more, may outlive a certificate */
 
     if (peer->until <= ngx_time()) {
+
+        if (peer->client && !peer->ambiguous) {
+            ngx_http_hybrid_anomaly_refused(peer->client,
+                                            ngx_hybrid_denial_cert);
+        }
+
         *why = "certificate has expired";
         return NULL;
     }
@@ -194,6 +201,9 @@ ngx_http_hybrid_cert_identify(ngx_http_request_t *r,
     }
 
     ctx->client = found.client;
+
+    ngx_http_hybrid_anomaly_credential(ctx->client, ngx_hybrid_credential_cert,
+                                       peer->until);
 
     return NGX_OK;
 }

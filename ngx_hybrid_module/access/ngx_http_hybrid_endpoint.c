@@ -8,7 +8,7 @@
  */
 
 
-#include "ngx_http_hybrid_module.h"
+#include "ngx_http_hybrid_explain.h"
 
 
 static ngx_uint_t ngx_http_hybrid_endpoint_model_path(ngx_str_t *rest);
@@ -96,9 +96,7 @@ const ngx_http_hybrid_endpoint_t *
 ngx_http_hybrid_endpoint_find(ngx_http_request_t *r, ngx_str_t *path,
     ngx_uint_t *methods)
 {
-    u_char                            *args;
-    ngx_str_t                          rest;
-    const ngx_http_hybrid_endpoint_t  *ep;
+    u_char  *args;
 
     *path = r->unparsed_uri;
 
@@ -107,13 +105,24 @@ ngx_http_hybrid_endpoint_find(ngx_http_request_t *r, ngx_str_t *path,
         path->len = args - path->data;
     }
 
+    return ngx_http_hybrid_endpoint_lookup(r->method, path, methods);
+}
+
+
+const ngx_http_hybrid_endpoint_t *
+ngx_http_hybrid_endpoint_lookup(ngx_uint_t method, ngx_str_t *path,
+    ngx_uint_t *methods)
+{
+    ngx_str_t                          rest;
+    const ngx_http_hybrid_endpoint_t  *ep;
+
     *methods = 0;
 
     ep = ngx_http_hybrid_google_find(path);
 
     if (ep) {
 
-        if (r->method & ep->methods) {
+        if (method & ep->methods) {
             return ep;
         }
 
@@ -143,7 +152,7 @@ ngx_http_hybrid_endpoint_find(ngx_http_request_t *r, ngx_str_t *path,
             continue;
         }
 
-        if (r->method & ep->methods) {
+        if (method & ep->methods) {
             return ep;
         }
 

@@ -84,9 +84,6 @@ static ngx_http_hybrid_issuer_t *ngx_http_hybrid_jwt_issuer(
     ngx_http_hybrid_jwt_header_t *header, ngx_str_t *iss);
 static const char *ngx_http_hybrid_jwt_signature(
     ngx_http_hybrid_issuer_t *issuer, ngx_hybrid_jws_t *jws);
-static ngx_http_hybrid_client_t *ngx_http_hybrid_jwt_client(
-    ngx_http_hybrid_issuer_t *issuer, ngx_hybrid_claims_t *claims,
-    ngx_http_hybrid_client_t **other);
 static ngx_int_t ngx_http_hybrid_jwt_refuse(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_issuer_t *issuer,
     const char *why);
@@ -469,6 +466,10 @@ ngx_http_hybrid_jwt_claims(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
 
     if (why == NULL) {
         why = ngx_hybrid_claims_check(claims, &rules, ngx_time());
+
+        if (why == ngx_hybrid_claims_expired) {
+            ngx_http_hybrid_jwt_expired(issuer, &jws->payload, claims);
+        }
     }
 
     if (why == NULL) {
@@ -529,51 +530,6 @@ ngx_http_hybrid_jwt_owner(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
     }
 
     return NGX_OK;
-}
-
-
-static ngx_http_hybrid_client_t *
-ngx_http_hybrid_jwt_client(ngx_http_hybrid_issuer_t *issuer,
-    ngx_hybrid_claims_t *claims, ngx_http_hybrid_client_t **other)
-{
-    ngx_uint_t                    i, j;
-    ngx_http_hybrid_client_t     *client;
-    ngx_http_hybrid_jwt_rule_t  **rules;
-    ngx_http_hybrid_jwt_term_t   *term;
-
-    client = NULL;
-    *other = NULL;
-
-    rules = issuer->rules.elts;
-
-    for (i = 0; i < issuer->rules.nelts; i++) {
-
-        if (rules[i]->client == client) {
-            continue;
-        }
-
-        term = rules[i]->terms.elts;
-
-        for (j = 0; j < rules[i]->terms.nelts; j++) {
-            if (!ngx_hybrid_claims_has(claims, term[j].claim, &term[j].value))
-            {
-                break;
-            }
-        }
-
-        if (j < rules[i]->terms.nelts) {
-            continue;
-        }
-
-        if (client) {
-            *other = rules[i]->client;
-            return client;
-        }
-
-        client = rules[i]->client;
-    }
-
-    return client;
 }
 
 

@@ -39,6 +39,15 @@ struct ngx_http_hybrid_jwt_header_s {
 };
 
 
+/* by the files; other: a second one that it stands for, or NULL */
+ngx_http_hybrid_client_t *ngx_http_hybrid_jwt_client(
+    ngx_http_hybrid_issuer_t *issuer, ngx_hybrid_claims_t *claims,
+    ngx_http_hybrid_client_t **other);
+
+/* all of it but its time is right: the client that it was of is told of */
+void ngx_http_hybrid_jwt_expired(ngx_http_hybrid_issuer_t *issuer,
+    ngx_str_t *payload, ngx_hybrid_claims_t *claims);
+
 /* core/ngx_http_hybrid_conf_issuer.c */
 
 char *ngx_http_hybrid_client_jwt(ngx_conf_t *cf, void *block);

@@ -7,7 +7,7 @@
  */
 
 
-#include "ngx_http_hybrid_module.h"
+#include "ngx_http_hybrid_explain.h"
 
 
 static ngx_int_t ngx_http_hybrid_policy_form(ngx_http_request_t *r,
@@ -286,6 +286,30 @@ ngx_http_hybrid_policy_second(ngx_http_request_t *r,
     if (!ngx_http_hybrid_policy_may_use(ctx->client, &model)) {
         return ngx_http_hybrid_refuse(ctx, NGX_HTTP_FORBIDDEN, "model_denied",
                                       "this client may not use this model");
+    }
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_hybrid_policy_verb(ngx_http_hybrid_ctx_t *ctx)
+{
+    /* what only administrators may do does not exist for others */
+
+    if (ctx->endpoint == NULL
+        || (ctx->endpoint->verb == NGX_HTTP_HYBRID_VERB_ADMIN
+            && !(ctx->client->verbs & NGX_HTTP_HYBRID_VERB_ADMIN)))
+    {
+        return ngx_http_hybrid_refuse(ctx, NGX_HTTP_FORBIDDEN, "endpoint",
+                                      "this endpoint is not available");
+    }
+
+    if (!(ctx->client->verbs & ctx->endpoint->verb)
+        && !ngx_http_hybrid_shadow(ctx, ngx_hybrid_shadow_verb))
+    {
+        return ngx_http_hybrid_refuse(ctx, NGX_HTTP_FORBIDDEN, "verb",
+                                      "this client may not do this");
     }
 
     return NGX_OK;

@@ -11,6 +11,7 @@
 
 #include "ngx_http_hybrid_answer.h"
 #include "ngx_http_hybrid_limits.h"
+#include "ngx_http_hybrid_explain.h"
 
 
 /* seconds, after which an operator may have changed his mind */
@@ -318,6 +319,27 @@ ngx_http_hybrid_refusal_status(ngx_http_hybrid_ctx_t *ctx, ngx_uint_t status)
     }
 
     return ctx->last_status ? ctx->last_status : status;
+}
+
+
+ngx_uint_t
+ngx_http_hybrid_refusal_nobody(ngx_http_hybrid_ctx_t *ctx)
+{
+    ngx_uint_t                      status;
+    const ngx_http_hybrid_error_t  *error;
+
+    ctx->no_live = 1;
+
+    status = ngx_http_hybrid_refusal_status(ctx, NGX_HTTP_BAD_GATEWAY);
+
+    if (ctx->reason.len == 0 || ctx->verdict != (ngx_int_t) status) {
+        error = ngx_http_hybrid_refusal_error(status);
+
+        ctx->reason = error->reason;
+        ctx->message = error->message;
+    }
+
+    return status;
 }
 
 

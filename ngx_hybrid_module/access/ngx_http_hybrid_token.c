@@ -7,6 +7,7 @@
 
 
 #include "ngx_http_hybrid_store_rule.h"
+#include "ngx_http_hybrid_anomaly.h"
 #include <openssl/crypto.h>
 
 
@@ -31,7 +32,7 @@ ngx_http_hybrid_token_verify(ngx_http_request_t *r,
     u_char                        digest[EVP_MAX_MD_SIZE];
     uint32_t                      hash;
     ngx_int_t                     rc;
-    ngx_http_hybrid_token_t      *token, *match;
+    ngx_http_hybrid_token_t      *token, *match, *first, *ended;
     ngx_http_hybrid_main_conf_t  *hmcf;
 
     static ngx_http_hybrid_token_t  nobody;
@@ -70,18 +71,35 @@ ngx_http_hybrid_token_verify(ngx_http_request_t *r,
     }
 
     match = NULL;
+    ended = NULL;
 
-    for ( /* void */ ; token; token = token->next) {
+    for (first = token; token; token = token->next) {
 
-        if (CRYPTO_memcmp(token->digest, digest, sizeof(token->digest)) == 0
-            && token->client
-            && (!token->ends || token->until > ngx_time()))
+        if (CRYPTO_memcmp(token->digest, digest, sizeof(token->digest)) != 0
+            || token->client == NULL)
         {
-            match = token;
+            continue;
         }
+
+        if (token->ends && token->until <= ngx_time()) {
+            ended = token;
+            continue;
+        }
+
+        match = token;
     }
 
     if (match == NULL) {
+
+        if (ended) {
+            ngx_http_hybrid_anomaly_refused(ended->client,
+                                            ngx_hybrid_denial_token);
+
+        } else if (first->client) {
+            ngx_http_hybrid_anomaly_refused(first->client,
+                                            ngx_hybrid_denial_secret);
+        }
+
         return ngx_http_hybrid_identity_refuse(r, ctx, "wrong id or secret");
     }
 
@@ -90,6 +108,12 @@ ngx_http_hybrid_token_verify(ngx_http_request_t *r,
     ctx->client = match->client;
     ctx->auth = NGX_HTTP_HYBRID_ACCESS_TOKEN;
     ctx->credential = match->sn.str;
+
+    if (match->ends) {
+        ngx_http_hybrid_anomaly_credential(match->client,
+                                           ngx_hybrid_credential_token,
+                                           match->until);
+    }
 
     return NGX_OK;
 }

@@ -52,6 +52,9 @@ static json_t *ngx_hybrid_claims_list(ngx_hybrid_claims_t *claims,
 static ngx_uint_t ngx_hybrid_claims_listed(json_t *list, ngx_str_t *value);
 
 
+const char  ngx_hybrid_claims_expired[] = "it has expired";
+
+
 /* {"alg":"none"} */
 #define NGX_HYBRID_CLAIMS_HEADER  "eyJhbGciOiJub25lIn0."
 
@@ -286,7 +289,7 @@ ngx_hybrid_claims_times(ngx_hybrid_claims_t *claims, time_t leeway,
     }
 
     if (exp + leeway <= now) {
-        return "it has expired";
+        return ngx_hybrid_claims_expired;
     }
 
     rc = ngx_hybrid_claims_time(claims, NGX_HYBRID_CLAIM_NBF, "nbf", &nbf);

@@ -73,6 +73,9 @@ const char *ngx_hybrid_claims_read(ngx_hybrid_claims_t *claims,
 const char *ngx_hybrid_claims_check(ngx_hybrid_claims_t *claims,
     ngx_hybrid_claims_rules_t *rules, time_t now);
 
+/* what check() says when all but its time is right so far */
+extern const char  ngx_hybrid_claims_expired[];
+
 /* these names, for has() below */
 const char *ngx_hybrid_claims_load(ngx_hybrid_claims_t *claims,
     ngx_str_t *payload, ngx_str_t *names, ngx_uint_t n);

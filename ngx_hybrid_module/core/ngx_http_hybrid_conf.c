@@ -130,15 +130,12 @@ ngx_http_hybrid_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         hlcf->status = ngx_http_hybrid_status_prometheus;
 
     } else if (ngx_strcmp(value[1].data, "html") == 0) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"hybrid_status html\" is not available in this "
-                           "version");
-        return NGX_CONF_ERROR;
+        hlcf->status = ngx_http_hybrid_status_html;
 
     } else {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid value \"%V\", it must be \"json\" or "
-                           "\"prometheus\"", &value[1]);
+                           "invalid value \"%V\", it must be \"html\", "
+                           "\"json\" or \"prometheus\"", &value[1]);
         return NGX_CONF_ERROR;
     }
 
@@ -149,26 +146,6 @@ ngx_http_hybrid_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     hmcf->defined = 1;
 
     return NGX_CONF_OK;
-}
-
-
-char *
-ngx_http_hybrid_later(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    ngx_str_t  *value;
-
-    value = cf->args->elts;
-
-    if (cf->args->nelts == 2 && !(cmd->type & NGX_CONF_BLOCK)
-        && (ngx_strcmp(value[1].data, "off") == 0))
-    {
-        return NGX_CONF_OK;
-    }
-
-    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                       "\"%V\" is not available in this version", &value[0]);
-
-    return NGX_CONF_ERROR;
 }
 
 

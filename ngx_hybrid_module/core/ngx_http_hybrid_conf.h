@@ -91,6 +91,7 @@ ngx_int_t ngx_http_hybrid_conf_money(ngx_str_t *text, ngx_uint_t most,
 /* "probe" and "slots" of hybrid_backend, and what follows from them */
 char *ngx_http_hybrid_probe(ngx_conf_t *cf, void *block);
 char *ngx_http_hybrid_slots(ngx_conf_t *cf, void *block);
+char *ngx_http_hybrid_cold_starts(ngx_conf_t *cf, void *block);
 void ngx_http_hybrid_probe_defaults(ngx_http_hybrid_backend_t *backend);
 char *ngx_http_hybrid_probe_complete(ngx_conf_t *cf,
     ngx_http_hybrid_backend_t *backend);

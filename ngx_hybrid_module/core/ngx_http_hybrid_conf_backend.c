@@ -39,6 +39,7 @@ static ngx_http_hybrid_statement_t  ngx_http_hybrid_backend_statements[] = {
       ngx_http_hybrid_backend_models },
     { ngx_string("rename"), 2, 2, ngx_http_hybrid_backend_rename },
     { ngx_string("slots"), 1, 1, ngx_http_hybrid_slots },
+    { ngx_string("cold_starts"), 1, 1, ngx_http_hybrid_cold_starts },
     { ngx_string("price"), 1, 2, ngx_http_hybrid_conf_price },
     { ngx_null_string, 0, 0, NULL }
 };

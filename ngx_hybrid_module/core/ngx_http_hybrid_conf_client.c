@@ -224,6 +224,9 @@ ngx_http_hybrid_client_token(ngx_conf_t *cf, void *block)
             return NGX_CONF_ERROR;
         }
 
+        client->nending++;
+        client->ends = ngx_max(client->ends, token->until);
+
         if (token->until <= ngx_time()) {
             ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
                                "token of client \"%V\" has expired",

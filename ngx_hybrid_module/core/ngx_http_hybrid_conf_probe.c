@@ -9,6 +9,10 @@
 #include "ngx_http_hybrid_conf.h"
 
 
+/* of a model, in an hour: more are told of as an anomaly */
+#define NGX_HTTP_HYBRID_COLD_STARTS  6
+
+
 static char *ngx_http_hybrid_probe_time(ngx_conf_t *cf, ngx_str_t *arg,
     ngx_str_t *text, ngx_msec_t *time);
 static char *ngx_http_hybrid_probe_count(ngx_conf_t *cf, ngx_str_t *arg,
@@ -25,6 +29,7 @@ ngx_http_hybrid_probe_defaults(ngx_http_hybrid_backend_t *backend)
     backend->probe.fails = 2;
     backend->probe.passes = 2;
     backend->probe.stall = 300000;
+    backend->cold_starts = NGX_HTTP_HYBRID_COLD_STARTS;
 }
 
 
@@ -205,6 +210,39 @@ ngx_http_hybrid_slots(ngx_conf_t *cf, void *block)
     }
 
     backend->slots = n;
+
+    return NGX_CONF_OK;
+}
+
+
+char *
+ngx_http_hybrid_cold_starts(ngx_conf_t *cf, void *block)
+{
+    ngx_http_hybrid_backend_t  *backend = block;
+
+    ngx_int_t   n;
+    ngx_str_t  *value;
+
+    value = cf->args->elts;
+
+    if (backend->cold_starts_set) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"cold_starts\" directive is duplicate");
+        return NGX_CONF_ERROR;
+    }
+
+    n = ngx_atoi(value[1].data, value[1].len);
+
+    if (n == NGX_ERROR || n > 100000) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid number of cold starts \"%V\": how often "
+                           "a model may be loaded in an hour before it is "
+                           "told of, 0: never", &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    backend->cold_starts = n;
+    backend->cold_starts_set = 1;
 
     return NGX_CONF_OK;
 }

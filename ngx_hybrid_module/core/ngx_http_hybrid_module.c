@@ -12,6 +12,8 @@
 #include "ngx_http_hybrid_cert.h"
 #include "ngx_http_hybrid_issuer.h"
 #include "ngx_http_hybrid_choice.h"
+#include "ngx_http_hybrid_anomaly.h"
+#include "ngx_http_hybrid_history.h"
 
 
 static ngx_int_t ngx_http_hybrid_log_handler(ngx_http_request_t *r);
@@ -624,7 +626,9 @@ ngx_http_hybrid_init_process(ngx_cycle_t *cycle)
     ngx_hybrid_getters_start(&hmcf->getters, hmcf->shm, cycle);
 
     if (ngx_http_hybrid_probe_init_worker(hmcf, cycle) != NGX_OK
-        || ngx_http_hybrid_lever_init_worker(hmcf, cycle) != NGX_OK)
+        || ngx_http_hybrid_lever_init_worker(hmcf, cycle) != NGX_OK
+        || ngx_http_hybrid_anomaly_init_worker(hmcf, cycle) != NGX_OK
+        || ngx_http_hybrid_history_init_worker(hmcf, cycle) != NGX_OK)
     {
         return NGX_ERROR;
     }
@@ -664,6 +668,7 @@ ngx_http_hybrid_exit_process(ngx_cycle_t *cycle)
 
     if (hmcf->redis) {
         ngx_http_hybrid_idle_exit_worker(hmcf);
+        ngx_http_hybrid_history_exit_worker(hmcf);
         ngx_hybrid_redis_destroy(hmcf->redis);
         ngx_http_hybrid_store_exit_worker(hmcf);
     }

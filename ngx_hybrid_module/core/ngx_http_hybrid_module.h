@@ -59,6 +59,7 @@ typedef struct {
     ngx_http_hybrid_jwt_t         *jwt;
     ngx_http_hybrid_idle_t        *idle;      /* NULL: no Redis */
     ngx_http_hybrid_flush_t       *flush;
+    ngx_http_hybrid_history_t     *history;
     ngx_http_hybrid_revoke_t      *revoke;
     ngx_http_hybrid_levers_t      *levers;
     ngx_http_hybrid_failures_t    *failures;
@@ -74,7 +75,8 @@ typedef struct {
 typedef enum {
     ngx_http_hybrid_status_none = 0,
     ngx_http_hybrid_status_json,
-    ngx_http_hybrid_status_prometheus
+    ngx_http_hybrid_status_prometheus,
+    ngx_http_hybrid_status_html
 } ngx_http_hybrid_status_e;
 
 
@@ -305,6 +307,8 @@ struct ngx_http_hybrid_ctx_s {
     uint64_t                           hit_wait;      /* for what it waits, */
     ngx_uint_t                         hit_meter;     /*   usec */
     ngx_msec_t                         start;
+    ngx_msec_t                         body_time; /* it has come, zero: none */
+    ngx_msec_t                         first_try;
     ngx_msec_t                         queued;
     ngx_msec_t                         queue_time;
     ngx_http_hybrid_turn_t            *turn;  /* in the line for a slot */
@@ -398,7 +402,6 @@ char *ngx_http_hybrid_access(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_hybrid_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_hybrid_shadow_set(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
-char *ngx_http_hybrid_later(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 
 extern ngx_hybrid_json_key_t  ngx_http_hybrid_option_keys[];
 ngx_uint_t ngx_http_hybrid_option_loads(ngx_uint_t option);
@@ -687,8 +690,6 @@ uint64_t ngx_http_hybrid_usage_cost(ngx_http_hybrid_backend_t *backend,
 void ngx_http_hybrid_stats_log(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx);
 void ngx_http_hybrid_flush_last(ngx_http_hybrid_main_conf_t *hmcf);
-ngx_int_t ngx_http_hybrid_flush_init_worker(
-    ngx_http_hybrid_main_conf_t *hmcf, ngx_cycle_t *cycle);
 ngx_int_t ngx_http_hybrid_status_handler(ngx_http_request_t *r);
 
 

@@ -49,6 +49,7 @@ typedef struct ngx_http_hybrid_ctx_s      ngx_http_hybrid_ctx_t;
 typedef struct ngx_http_hybrid_lease_s    ngx_http_hybrid_lease_t;
 typedef struct ngx_http_hybrid_idle_s     ngx_http_hybrid_idle_t;
 typedef struct ngx_http_hybrid_flush_s    ngx_http_hybrid_flush_t;
+typedef struct ngx_http_hybrid_history_s  ngx_http_hybrid_history_t;
 typedef struct ngx_http_hybrid_revoke_s   ngx_http_hybrid_revoke_t;
 typedef struct ngx_http_hybrid_levers_s   ngx_http_hybrid_levers_t;
 typedef struct ngx_http_hybrid_store_s    ngx_http_hybrid_store_t;
@@ -140,6 +141,8 @@ typedef struct {
     ngx_uint_t                     verbs;
     ngx_uint_t                     egress;
     ngx_uint_t                     ncredentials;
+    ngx_uint_t                     nending; /* of these, tokens that end */
+    time_t                         ends;    /* the last one of them */
 
     ngx_http_hybrid_limit_t        limits[ngx_hybrid_meters];
     ngx_http_hybrid_limit_t        concurrency;
@@ -221,6 +224,7 @@ struct ngx_http_hybrid_backend_s {
 
     ngx_http_hybrid_probe_t        probe;
     ngx_uint_t                     slots;   /* 0: no bound */
+    ngx_uint_t                     cold_starts;  /* an hour, 0: any number */
 
     /* micro-units of money for a million tokens */
     uint64_t                       price_input;
@@ -244,6 +248,7 @@ struct ngx_http_hybrid_backend_s {
     unsigned                       credential_set:1;
     unsigned                       discover:1;  /* its own list alone says */
     unsigned                       priced:1;
+    unsigned                       cold_starts_set:1;
 };
 
 

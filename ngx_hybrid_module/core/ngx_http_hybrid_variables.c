@@ -4,7 +4,7 @@
  */
 
 
-#include "ngx_http_hybrid_answer.h"
+#include "ngx_http_hybrid_ledger.h"
 
 
 typedef enum {
@@ -97,6 +97,46 @@ static ngx_http_variable_t  ngx_http_hybrid_vars[] = {
 
     { ngx_string("hybrid_queue_time"), NULL, ngx_http_hybrid_variable,
       ngx_http_hybrid_var_queue_time, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("hybrid_load_time"), NULL, ngx_http_hybrid_ledger_variable,
+      ngx_http_hybrid_ledger_var_load_time, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("hybrid_prompt_time"), NULL, ngx_http_hybrid_ledger_variable,
+      ngx_http_hybrid_ledger_var_prompt_time, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("hybrid_connect_time"), NULL, ngx_http_hybrid_ledger_variable,
+      ngx_http_hybrid_ledger_var_connect_time, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("hybrid_first_byte_time"), NULL,
+      ngx_http_hybrid_ledger_variable,
+      ngx_http_hybrid_ledger_var_first_byte_time, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("hybrid_time_per_token"), NULL,
+      ngx_http_hybrid_ledger_variable,
+      ngx_http_hybrid_ledger_var_time_per_token, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("hybrid_tokens_per_second"), NULL,
+      ngx_http_hybrid_ledger_variable,
+      ngx_http_hybrid_ledger_var_tokens_per_second,
+      NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("hybrid_cold"), NULL, ngx_http_hybrid_ledger_variable,
+      ngx_http_hybrid_ledger_var_cold, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("hybrid_outcome"), NULL, ngx_http_hybrid_ledger_variable,
+      ngx_http_hybrid_ledger_var_outcome, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("hybrid_fallback"), NULL, ngx_http_hybrid_ledger_variable,
+      ngx_http_hybrid_ledger_var_fallback, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("hybrid_retries"), NULL, ngx_http_hybrid_ledger_variable,
+      ngx_http_hybrid_ledger_var_retries, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("hybrid_body_time"), NULL, ngx_http_hybrid_ledger_variable,
+      ngx_http_hybrid_ledger_var_body_time, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("hybrid_failed_time"), NULL, ngx_http_hybrid_ledger_variable,
+      ngx_http_hybrid_ledger_var_failed_time, NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
       ngx_http_null_variable
 };

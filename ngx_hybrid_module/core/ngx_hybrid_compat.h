@@ -65,6 +65,16 @@
 #endif
 
 
+/* counters of 32 bits, also where ngx_atomic_t has 64 */
+
+typedef volatile uint32_t  ngx_hybrid_atomic32_t;
+
+#define ngx_hybrid_atomic32_add(p, n)                                         \
+    (void) __sync_fetch_and_add(p, (uint32_t) (n))
+#define ngx_hybrid_atomic32_cmp_set(p, old, set)                              \
+    __sync_bool_compare_and_swap(p, old, set)
+
+
 /* hiredis has TLS since 1.0 */
 
 #if (NGX_HAVE_HIREDIS_SSL && NGX_SSL)

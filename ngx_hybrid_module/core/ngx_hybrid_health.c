@@ -308,8 +308,8 @@ ngx_hybrid_health_blocked(ngx_hybrid_health_t *health)
 }
 
 
-void
-ngx_hybrid_health_passed(ngx_hybrid_health_t *health, ngx_str_t *name)
+ngx_uint_t
+ngx_hybrid_passed_number(ngx_str_t *name)
 {
     ngx_uint_t  i;
 
@@ -319,13 +319,20 @@ ngx_hybrid_health_passed(ngx_hybrid_health_t *health, ngx_str_t *name)
                           name->len)
                == 0)
         {
-            break;
+            return i;
         }
     }
 
-    if (i == ngx_hybrid_passed_n) {
-        i = ngx_hybrid_passed_status;
-    }
+    return ngx_hybrid_passed_status;
+}
+
+
+void
+ngx_hybrid_health_passed(ngx_hybrid_health_t *health, ngx_str_t *name)
+{
+    ngx_uint_t  i;
+
+    i = ngx_hybrid_passed_number(name);
 
     (void) ngx_atomic_fetch_add(&health->passed[i], 1);
 }

@@ -18,6 +18,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include "ngx_hybrid_shm.h"
+#include "ngx_hybrid_window.h"
 
 
 /* workers that count at the same time, those of a reload included */
@@ -90,6 +91,7 @@ struct ngx_hybrid_path_s {
     ngx_atomic_t               flaps;    /* changes of "down" */
     ngx_atomic_t               ramp;     /* msec, it came back, or 0 */
     ngx_atomic_t               idle;     /* its name has less addresses now */
+    ngx_hybrid_window_t        window;   /* of "flaps" */
     u_short                    nerror;   /* by the mutex */
     u_short                    nname;
     u_char                     error[NGX_HYBRID_HEALTH_ERROR];
@@ -184,6 +186,9 @@ void ngx_hybrid_health_give(ngx_hybrid_health_t *health);
 
 /* it is not to be asked for so many msec; at most an hour */
 void ngx_hybrid_health_block(ngx_hybrid_health_t *health, ngx_msec_t time);
+
+/* of ngx_hybrid_passed_names; what is not there is some other status */
+ngx_uint_t ngx_hybrid_passed_number(ngx_str_t *name);
 
 /* counts a reason by its name */
 void ngx_hybrid_health_passed(ngx_hybrid_health_t *health, ngx_str_t *name);

@@ -158,6 +158,10 @@ ngx_hybrid_pair_make(ngx_hybrid_pairs_t *pairs, ngx_shmtx_t *mutex,
         pair->opened = 0;
         pair->trying = 0;
         pair->who = 0;
+        pair->cold = 0;
+        pair->loaded = 0;
+        pair->answered = 0;
+        ngx_memzero(&pair->window, sizeof(ngx_hybrid_window_t));
         pair->used = now;
         pair->hash = hash;
         pair->model = (u_short) model->len;
@@ -206,7 +210,11 @@ ngx_hybrid_pair_average(ngx_atomic_t *average, uint64_t usec)
 void
 ngx_hybrid_pair_passed(ngx_hybrid_pair_t *pair)
 {
-    /* the line of cache stays shared as long as all is well */
+    /* the line of cache stays shared as long as all is well, for a while */
+
+    if (ngx_current_msec - pair->answered >= NGX_HYBRID_PAIR_ANSWERED) {
+        pair->answered = ngx_current_msec;
+    }
 
     if (pair->fails || pair->open) {
         pair->fails = 0;

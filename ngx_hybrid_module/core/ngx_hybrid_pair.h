@@ -15,6 +15,7 @@
 
 #include <ngx_config.h>
 #include <ngx_core.h>
+#include "ngx_hybrid_window.h"
 
 
 /* failures in a row that open the breaker */
@@ -24,18 +25,25 @@
 #define NGX_HYBRID_PAIR_OPEN   10000
 #define NGX_HYBRID_PAIR_MAX    300000
 
+/* msec, how exact "answered" is */
+#define NGX_HYBRID_PAIR_ANSWERED  100
+
 #define NGX_HYBRID_PAIR_TEXT   400
 
 
 typedef struct {
     ngx_atomic_t               used;     /* msec */
     ngx_atomic_t               ttft;     /* usec, moving average, 0: none */
+    ngx_atomic_t               answered; /* msec, the last that was well */
     ngx_atomic_t               service;  /* usec, the same of whole answers */
     ngx_atomic_t               fails;    /* in a row */
     ngx_atomic_t               open;     /* msec until, 0: closed */
     ngx_atomic_t               opened;   /* times in a row */
     ngx_atomic_t               trying;   /* one was let through */
     ngx_atomic_t               who;      /* failed last, 0: nobody */
+    ngx_atomic_t               cold;     /* starts: the model was loaded */
+    ngx_atomic_t               loaded;   /* msec, the last of those ended */
+    ngx_hybrid_window_t        window;   /* of those */
     uint32_t                   hash;
     u_short                    backend;  /* lengths of the key's parts */
     u_short                    model;

@@ -10,21 +10,10 @@
 
 
 static void ngx_hybrid_shm_check_size(ngx_shm_zone_t *zone);
-static ngx_hybrid_series_t *ngx_hybrid_shm_lookup(ngx_hybrid_shm_t *shm,
-    ngx_str_t *key, uint32_t hash, ngx_uint_t *slot);
-static ngx_hybrid_series_t *ngx_hybrid_shm_insert(ngx_hybrid_shm_t *shm,
-    ngx_str_t *key, uint32_t hash, ngx_hybrid_series_t *lengths,
-    ngx_uint_t reserve);
-static ngx_hybrid_series_t *ngx_hybrid_shm_get(ngx_hybrid_shm_t *shm,
-    ngx_str_t *client, ngx_str_t *backend, ngx_str_t *model,
-    ngx_uint_t reserve);
 
 
 /* "hybrid" and the version of this layout */
-#define NGX_HYBRID_SHM_MAGIC    0x687962726964000dULL
-
-/* series kept back for ("client", "backend", other) and for the last resort */
-#define NGX_HYBRID_SHM_RESERVE  8
+#define NGX_HYBRID_SHM_MAGIC    0x687962726964000eULL
 
 /* this part of the zone is for models on backends */
 #define NGX_HYBRID_SHM_PAIRS    64
@@ -34,9 +23,6 @@ static ngx_hybrid_series_t *ngx_hybrid_shm_get(ngx_hybrid_shm_t *shm,
 
 /* bytes of the zone for each bucket of clients */
 #define NGX_HYBRID_SHM_BUCKET   1024
-
-
-static ngx_str_t  ngx_hybrid_shm_other = ngx_string("other");
 
 
 ngx_int_t
@@ -74,26 +60,25 @@ ngx_hybrid_shm_init(ngx_hybrid_shm_t *shm, ngx_shm_zone_t *zone,
         return NGX_ERROR;
     }
 
-    /* statistics take five eighths, limits and catalogue the rest */
+    /* series take seven sixteenths, limits and catalogue what is left */
 
-    sh->max = zone->shm.size / 8 * 5 / sizeof(ngx_hybrid_series_t);
-
-    size = sh->max * sizeof(ngx_hybrid_series_t);
-
-    sh->series = ngx_slab_calloc(shm->shpool, size);
-    if (sh->series == NULL) {
+    if (ngx_hybrid_series_init(&sh->series, shm->shpool,
+                               zone->shm.size / 16 * 7)
+        != NGX_OK)
+    {
         return NGX_ERROR;
     }
 
-    for (sh->nslots = 16; sh->nslots < sh->max * 2; sh->nslots *= 2) {
-        /* void */
-    }
+    /* an eighth */
 
-    sh->slots = ngx_slab_calloc(shm->shpool,
-                                sh->nslots * sizeof(ngx_atomic_t));
-    if (sh->slots == NULL) {
+    size = ngx_hybrid_history_size(zone->shm.size / 8, &n);
+
+    sh->history = ngx_slab_calloc(shm->shpool, size);
+    if (sh->history == NULL) {
         return NGX_ERROR;
     }
+
+    ngx_hybrid_history_init(sh->history, n, &shm->shpool->mutex);
 
     size = ngx_hybrid_source_size(zone->shm.size, &n);
 
@@ -112,6 +97,15 @@ ngx_hybrid_shm_init(ngx_hybrid_shm_t *shm, ngx_shm_zone_t *zone,
     }
 
     ngx_hybrid_pairs_init(sh->pairs, n);
+
+    size = ngx_hybrid_anomaly_size(zone->shm.size, &n);
+
+    sh->anomalies = ngx_slab_calloc(shm->shpool, size);
+    if (sh->anomalies == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_hybrid_anomaly_init(sh->anomalies, n);
 
     for (n = 1; n < zone->shm.size / NGX_HYBRID_SHM_BUCKET; n *= 2) {
         /* void */
@@ -186,165 +180,4 @@ ngx_hybrid_shm_room(ngx_hybrid_shm_t *shm, size_t size)
     size += shm->sh->size / NGX_HYBRID_SHM_KEPT;
 
     return size / ngx_pagesize + 1 < shm->shpool->pfree;
-}
-
-
-ngx_hybrid_series_t *
-ngx_hybrid_shm_series(ngx_hybrid_shm_t *shm, ngx_str_t *client,
-    ngx_str_t *backend, ngx_str_t *model)
-{
-    ngx_hybrid_series_t  *series;
-
-    series = ngx_hybrid_shm_get(shm, client, backend, model,
-                                NGX_HYBRID_SHM_RESERVE);
-    if (series) {
-        return series;
-    }
-
-    series = ngx_hybrid_shm_get(shm, client, backend, &ngx_hybrid_shm_other,
-                                1);
-    if (series) {
-        return series;
-    }
-
-    return ngx_hybrid_shm_get(shm, &ngx_hybrid_shm_other,
-                              &ngx_hybrid_shm_other, &ngx_hybrid_shm_other, 0);
-}
-
-
-static ngx_hybrid_series_t *
-ngx_hybrid_shm_get(ngx_hybrid_shm_t *shm, ngx_str_t *client,
-    ngx_str_t *backend, ngx_str_t *model, ngx_uint_t reserve)
-{
-    u_char               *p, buf[NGX_HYBRID_SERIES_KEY];
-    uint32_t              hash;
-    ngx_str_t             key;
-    ngx_uint_t            slot;
-    ngx_hybrid_series_t  *series, lengths;
-
-    if (client->len > NGX_HYBRID_LABEL_MAX
-        || backend->len > NGX_HYBRID_LABEL_MAX
-        || client->len + backend->len + model->len + 2 > sizeof(buf))
-    {
-        return NULL;
-    }
-
-    p = ngx_cpymem(buf, client->data, client->len);
-    *p++ = '|';
-    p = ngx_cpymem(p, backend->data, backend->len);
-    *p++ = '|';
-    p = ngx_cpymem(p, model->data, model->len);
-
-    key.data = buf;
-    key.len = p - buf;
-
-    hash = ngx_murmur_hash2(key.data, key.len);
-
-    series = ngx_hybrid_shm_lookup(shm, &key, hash, &slot);
-    if (series) {
-        return series;
-    }
-
-    lengths.client = (u_short) client->len;
-    lengths.backend = (u_short) backend->len;
-    lengths.model = (u_short) model->len;
-
-    return ngx_hybrid_shm_insert(shm, &key, hash, &lengths, reserve);
-}
-
-
-/*
- * Open addressing, without a lock: slots are only ever filled, and a slot is
- * filled after its series is complete.
- */
-
-static ngx_hybrid_series_t *
-ngx_hybrid_shm_lookup(ngx_hybrid_shm_t *shm, ngx_str_t *key, uint32_t hash,
-    ngx_uint_t *slot)
-{
-    size_t                len;
-    ngx_uint_t            i, n;
-    ngx_hybrid_series_t  *series;
-    ngx_hybrid_shm_sh_t  *sh;
-
-    sh = shm->sh;
-
-    for (i = hash & (sh->nslots - 1); /* void */ ;
-         i = (i + 1) & (sh->nslots - 1))
-    {
-        n = sh->slots[i];
-
-        if (n == 0) {
-            *slot = i;
-            return NULL;
-        }
-
-        series = &sh->series[n - 1];
-
-        if (series->hash != hash) {
-            continue;
-        }
-
-        len = series->client + series->backend + series->model + 2;
-
-        if (len == key->len && ngx_memcmp(series->key, key->data, len) == 0) {
-            return series;
-        }
-    }
-}
-
-
-static ngx_hybrid_series_t *
-ngx_hybrid_shm_insert(ngx_hybrid_shm_t *shm, ngx_str_t *key, uint32_t hash,
-    ngx_hybrid_series_t *lengths, ngx_uint_t reserve)
-{
-    ngx_uint_t            slot;
-    ngx_hybrid_series_t  *series;
-    ngx_hybrid_shm_sh_t  *sh;
-
-    sh = shm->sh;
-
-    if (sh->nseries + reserve >= sh->max) {
-        return NULL;
-    }
-
-    ngx_shmtx_lock(&shm->shpool->mutex);
-
-    /* another worker may have been faster */
-
-    series = ngx_hybrid_shm_lookup(shm, key, hash, &slot);
-
-    if (series == NULL && sh->nseries + reserve < sh->max) {
-        series = &sh->series[sh->nseries];
-
-        series->hash = hash;
-        series->client = lengths->client;
-        series->backend = lengths->backend;
-        series->model = lengths->model;
-        ngx_memcpy(series->key, key->data, key->len);
-
-        ngx_memory_barrier();
-
-        sh->nseries++;
-        sh->slots[slot] = sh->nseries;
-    }
-
-    ngx_shmtx_unlock(&shm->shpool->mutex);
-
-    return series;
-}
-
-
-void
-ngx_hybrid_series_labels(ngx_hybrid_series_t *series, ngx_str_t *client,
-    ngx_str_t *backend, ngx_str_t *model)
-{
-    client->data = series->key;
-    client->len = series->client;
-
-    backend->data = client->data + client->len + 1;
-    backend->len = series->backend;
-
-    model->data = backend->data + backend->len + 1;
-    model->len = series->model;
 }

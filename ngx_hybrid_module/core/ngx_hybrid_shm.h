@@ -16,56 +16,16 @@
 
 #include <ngx_config.h>
 #include <ngx_core.h>
-#include "ngx_hybrid_histogram.h"
+#include "ngx_hybrid_series.h"
+#include "ngx_hybrid_history.h"
 #include "ngx_hybrid_source.h"
 #include "ngx_hybrid_pair.h"
 #include "ngx_hybrid_meter.h"
 #include "ngx_hybrid_cells.h"
+#include "ngx_hybrid_anomaly.h"
 
 
 #define NGX_HYBRID_SHM_MIN     (512 * 1024)
-
-#define NGX_HYBRID_LABEL_MAX   64
-#define NGX_HYBRID_SERIES_KEY  (2 * NGX_HYBRID_LABEL_MAX + 264 + 2)
-
-
-typedef enum {
-    ngx_hybrid_outcome_ok = 0,
-    ngx_hybrid_outcome_client_error,   /* the backend said 4xx */
-    ngx_hybrid_outcome_backend_error,  /* the backend said 5xx, or nothing */
-    ngx_hybrid_outcome_broken,         /* a begun answer did not end */
-    ngx_hybrid_outcome_client_closed,
-    ngx_hybrid_outcome_unauthorized,   /* 401 */
-    ngx_hybrid_outcome_denied,         /* 400, 403, 404, 413, 415 */
-    ngx_hybrid_outcome_limited,        /* 429 */
-    ngx_hybrid_outcome_unavailable,    /* 503 */
-    ngx_hybrid_outcome_n
-} ngx_hybrid_outcome_e;
-
-
-/* refusals that "hybrid_shadow" may let through; they are fields in Redis */
-
-typedef enum {
-    ngx_hybrid_shadow_unauthenticated = 0,
-    ngx_hybrid_shadow_verb,
-    ngx_hybrid_shadow_model_denied,
-    ngx_hybrid_shadow_keep_alive,
-    ngx_hybrid_shadow_options,
-    ngx_hybrid_shadow_rate_limited,
-    ngx_hybrid_shadow_limits_unavailable,
-    ngx_hybrid_shadow_tokens_limited,
-    ngx_hybrid_shadow_budget_exceeded,
-    ngx_hybrid_shadow_concurrency_limited,
-    ngx_hybrid_shadow_n
-} ngx_hybrid_shadow_e;
-
-
-/* counters of a series: outcomes, then these */
-
-#define NGX_HYBRID_COUNT_FALLBACKS  ngx_hybrid_outcome_n
-#define NGX_HYBRID_COUNT_SHADOWED   (ngx_hybrid_outcome_n + 1)
-#define NGX_HYBRID_COUNTS           (NGX_HYBRID_COUNT_SHADOWED                \
-                                     + ngx_hybrid_shadow_n)
 
 
 /* failures to authenticate, by class */
@@ -80,55 +40,6 @@ typedef enum {
 } ngx_hybrid_failure_e;
 
 
-typedef enum {
-    ngx_hybrid_timer_total = 0,
-    ngx_hybrid_timer_first_byte,
-    ngx_hybrid_timer_connect,
-    ngx_hybrid_timer_n
-} ngx_hybrid_timer_e;
-
-
-typedef struct {
-    ngx_atomic_t               counts[NGX_HYBRID_COUNTS];
-    ngx_atomic_t               sums[ngx_hybrid_timer_n];   /* microseconds */
-    ngx_atomic_t               buckets[ngx_hybrid_timer_n]
-                                      [NGX_HYBRID_HISTOGRAM_BUCKETS];
-} ngx_hybrid_numbers_t;
-
-
-/*
- * A state of the numbers.  Only differences are used, so that a bucket may
- * wrap.
- */
-
-typedef struct {
-    ngx_atomic_uint_t          counts[NGX_HYBRID_COUNTS];
-    ngx_atomic_uint_t          sums[ngx_hybrid_timer_n];
-    uint32_t                   buckets[ngx_hybrid_timer_n]
-                                      [NGX_HYBRID_HISTOGRAM_BUCKETS];
-} ngx_hybrid_mark_t;
-
-
-/*
- * Numbers only grow.  Redis has confirmed those in "sent"; while "sending",
- * "packet" is on its way under "sequence", and may be sent again as it is,
- * by another worker too.
- */
-
-typedef struct {
-    uint32_t                   hash;
-    u_short                    client;     /* lengths of the key's parts */
-    u_short                    backend;
-    u_short                    model;
-    u_char                     key[NGX_HYBRID_SERIES_KEY];
-    ngx_atomic_t               sequence;
-    ngx_atomic_t               sending;
-    ngx_hybrid_numbers_t       now;
-    ngx_hybrid_mark_t          packet;
-    ngx_hybrid_mark_t          sent;
-} ngx_hybrid_series_t;
-
-
 /* limits of a client that are leased in units */
 
 typedef enum {
@@ -137,6 +48,26 @@ typedef enum {
     ngx_hybrid_meter_budget,
     ngx_hybrid_meters
 } ngx_hybrid_meter_e;
+
+
+/* why a client that is known was refused, and what it was known by */
+
+typedef enum {
+    ngx_hybrid_denial_forbidden = 0,
+    ngx_hybrid_denial_unauthorized,
+    ngx_hybrid_denial_secret,
+    ngx_hybrid_denial_token,           /* it has expired */
+    ngx_hybrid_denial_jwt,
+    ngx_hybrid_denial_cert,
+    ngx_hybrid_denial_n
+} ngx_hybrid_denial_e;
+
+
+typedef enum {
+    ngx_hybrid_credential_token = 0,
+    ngx_hybrid_credential_cert,
+    ngx_hybrid_credentials
+} ngx_hybrid_credential_e;
 
 
 /* workers that may use clients at the same time; more keep theirs for ever */
@@ -195,6 +126,15 @@ struct ngx_hybrid_shm_client_s {
     ngx_atomic_t               local;     /* decided without Redis */
     ngx_atomic_t               clash;     /* with Redis's, was said: a name, */
     ngx_atomic_t               clash_token;                  /* a token's id */
+
+    /* of stats/ngx_http_hybrid_anomaly_client.c, times are sec */
+    ngx_atomic_t               worked;    /* it was let in, last */
+    ngx_atomic_t               denials;   /* since then */
+    ngx_atomic_t               denied_first;
+    ngx_atomic_t               denied_last;
+    ngx_atomic_t               denied_why;
+    ngx_atomic_t               ends[ngx_hybrid_credentials];  /* what it used */
+    ngx_atomic_t               ends_seen[ngx_hybrid_credentials];
 };
 
 
@@ -232,12 +172,11 @@ typedef struct {
     struct ngx_hybrid_line_s  *line;      /* of who waits, NULL: nobody may */
     ngx_atomic_t               flush_due; /* msec */
     ngx_atomic_t               flushes;
-    ngx_uint_t                 max;       /* series there is room for */
-    ngx_atomic_t               nseries;
-    ngx_uint_t                 nslots;
-    ngx_atomic_t              *slots;     /* index of the series + 1 */
-    ngx_hybrid_series_t       *series;
+    ngx_hybrid_series_sh_t     series;
+    ngx_hybrid_history_t      *history;   /* what they count, by minute */
+    ngx_atomic_t               history_due;   /* msec */
     ngx_hybrid_sources_t      *sources;   /* of failures to authenticate */
+    ngx_hybrid_anomalies_t    *anomalies;
     ngx_atomic_t               failures[ngx_hybrid_failure_n];
     ngx_atomic_t               slowed;
 } ngx_hybrid_shm_sh_t;
@@ -295,18 +234,6 @@ void ngx_hybrid_shm_client_give(ngx_hybrid_shm_t *shm,
 /* a worker begins, before it gets a client; and ends, and uses none more */
 ngx_int_t ngx_hybrid_shm_client_start(ngx_hybrid_shm_t *shm);
 void ngx_hybrid_shm_client_end(ngx_hybrid_shm_t *shm);
-
-/*
- * The series of a (client, backend, model), made when it is new.  When there
- * is no room for another, that of the model "other", at last that of
- * ("other", "other", "other"), which always exists.
- */
-ngx_hybrid_series_t *ngx_hybrid_shm_series(ngx_hybrid_shm_t *shm,
-    ngx_str_t *client, ngx_str_t *backend, ngx_str_t *model);
-
-/* the parts of a series' key */
-void ngx_hybrid_series_labels(ngx_hybrid_series_t *series, ngx_str_t *client,
-    ngx_str_t *backend, ngx_str_t *model);
 
 
 #endif /* _NGX_HYBRID_SHM_H_INCLUDED_ */

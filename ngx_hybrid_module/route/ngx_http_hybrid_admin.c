@@ -34,6 +34,10 @@ static ngx_http_hybrid_resource_t  ngx_http_hybrid_admin_resources[] = {
       ngx_http_hybrid_admin_limits_post, ngx_http_hybrid_admin_limits_keys,
       NGX_HTTP_HYBRID_ADMIN_LIMITS_KEYS },
 
+    { ngx_string("explain"), ngx_http_hybrid_explain_get, NULL, NULL, 0 },
+
+    { ngx_string("top"), ngx_http_hybrid_top_get, NULL, NULL, 0 },
+
     { ngx_null_string, NULL, NULL, NULL, 0 }
 };
 
@@ -156,7 +160,8 @@ ngx_http_hybrid_admin_handler(ngx_http_request_t *r)
 
     if (admin->resource == NULL) {
         return ngx_http_hybrid_refuse(ctx, NGX_HTTP_NOT_FOUND, "not_found",
-                                      "there are only levers and limits here");
+                                      "there are only levers, limits, "
+                                      "explain and top here");
     }
 
     if (ngx_http_arg(r, (u_char *) "format", 6, &format) == NGX_OK

@@ -82,6 +82,14 @@ extern ngx_hybrid_json_key_t  ngx_http_hybrid_admin_limits_keys[];
 ngx_int_t ngx_http_hybrid_admin_limits_get(ngx_http_hybrid_admin_t *admin);
 ngx_int_t ngx_http_hybrid_admin_limits_post(ngx_http_hybrid_admin_t *admin);
 
+/* route/ngx_http_hybrid_explain.c */
+
+ngx_int_t ngx_http_hybrid_explain_get(ngx_http_hybrid_admin_t *admin);
+
+/* stats/ngx_http_hybrid_top.c */
+
+ngx_int_t ngx_http_hybrid_top_get(ngx_http_hybrid_admin_t *admin);
+
 /* route/ngx_http_hybrid_lever_sync.c */
 
 typedef enum {

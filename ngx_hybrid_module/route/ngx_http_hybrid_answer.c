@@ -10,6 +10,7 @@
 
 
 #include "ngx_http_hybrid_answer.h"
+#include "ngx_http_hybrid_catalogue.h"
 #include <jansson.h>
 
 
@@ -142,8 +143,9 @@ ngx_int_t
 ngx_http_hybrid_answer_expect(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx)
 {
-    ngx_http_upstream_t       *u;
-    ngx_http_hybrid_answer_t  *a;
+    ngx_http_upstream_t          *u;
+    ngx_http_hybrid_answer_t     *a;
+    ngx_http_hybrid_candidate_t  *cand;
 
     a = ctx->answer;
 
@@ -154,6 +156,15 @@ ngx_http_hybrid_answer_expect(ngx_http_request_t *r,
     a->tries = ctx->tries;
     a->status = 0;
     a->judged = 0;
+
+    /* in its own dialect Ollama tells how long loading took */
+
+    cand = &ctx->candidates[ctx->current];
+
+    a->unloaded = a->dialect != ngx_http_hybrid_dialect_ollama
+                  && cand->backend->api == ngx_http_hybrid_api_ollama
+                  && ctx->endpoint->verb == NGX_HTTP_HYBRID_VERB_INFERENCE
+                  && ngx_http_hybrid_choice_unloaded(ctx, cand);
 
     u = r->upstream;
 
@@ -213,6 +224,22 @@ ngx_http_hybrid_answer_token(ngx_http_hybrid_ctx_t *ctx)
     if (ctx->first_token == 0) {
         ctx->first_token = ngx_current_msec ? ngx_current_msec : 1;
         ngx_http_hybrid_choice_token(ctx);
+    }
+}
+
+
+void
+ngx_http_hybrid_answer_tokens(ngx_http_hybrid_answer_t *a)
+{
+    if (!(a->stream.seen & NGX_HYBRID_STREAM_TOKEN)) {
+        return;
+    }
+
+    ngx_http_hybrid_answer_token(a->ctx);
+
+    if (a->tokens != a->stream.tokens) {
+        a->tokens = a->stream.tokens;
+        a->last_token = ngx_current_msec;
     }
 }
 

@@ -85,6 +85,8 @@ struct ngx_http_hybrid_answer_s {
     ngx_event_t                   *beat;     /* NULL: no heartbeat */
     ngx_msec_t                     beat_time;
     ngx_msec_t                     sent;     /* when the client got something */
+    ngx_msec_t                     last_token;
+    uint64_t                       tokens;   /* events with one, so far */
     ngx_table_elt_t               *encoding; /* of our header: gzip's */
     ngx_str_t                      late;     /* an error after a heartbeat, */
     ngx_uint_t                     late_status;    /* and what it is */
@@ -95,6 +97,7 @@ struct ngx_http_hybrid_answer_s {
     unsigned                       judged:1;     /* header and early bytes */
     unsigned                       good:1;       /* with status 200 */
     unsigned                       metered:1;    /* looked into for usage */
+    unsigned                       unloaded:1;   /* its model, before this */
     unsigned                       scanned:1;    /* what passes is a stream */
     unsigned                       whole:1;      /* it must say its end */
     unsigned                       passing:1;    /* the rest of an event */
@@ -121,8 +124,9 @@ void ngx_http_hybrid_answer_detach(ngx_http_hybrid_ctx_t *ctx);
 /* the status that the backend has given, zero: none */
 ngx_uint_t ngx_http_hybrid_answer_status(ngx_http_hybrid_ctx_t *ctx);
 
-/* the first token has come */
+/* a token has come, perhaps the first; and what was scanned may have some */
 void ngx_http_hybrid_answer_token(ngx_http_hybrid_ctx_t *ctx);
+void ngx_http_hybrid_answer_tokens(ngx_http_hybrid_answer_t *a);
 
 /* of the Content-Type of a stream; NGX_DECLINED: it is none */
 ngx_int_t ngx_http_hybrid_answer_format(ngx_str_t *type);

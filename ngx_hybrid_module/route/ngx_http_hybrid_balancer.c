@@ -270,6 +270,10 @@ ngx_http_hybrid_balancer_choose(ngx_http_request_t *r,
             ngx_str_null(&ctx->fallback);
         }
 
+        if (ctx->tries == 0) {
+            ctx->first_try = ngx_current_msec;
+        }
+
         ctx->current = i;
         ctx->tries++;
         cand->tried = 1;

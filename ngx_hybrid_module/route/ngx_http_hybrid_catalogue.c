@@ -75,6 +75,24 @@ ngx_http_hybrid_catalogue_loaded(ngx_http_hybrid_backend_t *backend,
 
 
 ngx_uint_t
+ngx_http_hybrid_catalogue_unloaded(ngx_http_hybrid_backend_t *backend,
+    ngx_hybrid_model_t *model, ngx_msec_t answered)
+{
+    ngx_hybrid_doc_t  *doc;
+
+    if (backend->catalogue == NULL) {
+        return 0;
+    }
+
+    doc = backend->catalogue->running.doc;
+
+    return doc->generation
+           && (answered == 0 || (ngx_msec_int_t) (answered - doc->loaded) < 0)
+           && !ngx_http_hybrid_catalogue_loaded(backend, model);
+}
+
+
+ngx_uint_t
 ngx_http_hybrid_catalogue_remote(ngx_http_hybrid_backend_t *backend,
     ngx_hybrid_model_t *model)
 {

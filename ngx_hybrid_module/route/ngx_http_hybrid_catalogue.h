@@ -29,6 +29,14 @@ ngx_http_hybrid_has_e ngx_http_hybrid_catalogue_has(
 ngx_uint_t ngx_http_hybrid_catalogue_loaded(
     ngx_http_hybrid_backend_t *backend, ngx_hybrid_model_t *model);
 
+/*
+ * It is known not to be there, by the last probe, and has not answered since:
+ * msec when it has done so last, or zero.
+ */
+ngx_uint_t ngx_http_hybrid_catalogue_unloaded(
+    ngx_http_hybrid_backend_t *backend, ngx_hybrid_model_t *model,
+    ngx_msec_t answered);
+
 /* the backend itself sends it elsewhere: prompts leave the premises */
 ngx_uint_t ngx_http_hybrid_catalogue_remote(
     ngx_http_hybrid_backend_t *backend, ngx_hybrid_model_t *model);

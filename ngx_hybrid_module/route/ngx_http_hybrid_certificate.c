@@ -350,6 +350,29 @@ ngx_http_hybrid_certificate_changed(ngx_http_hybrid_certificate_t *hc)
 }
 
 
+ngx_int_t
+ngx_http_hybrid_certificate_left(ngx_http_hybrid_certificate_t *hc,
+    time_t *left)
+{
+    int    days, seconds;
+    X509  *x509;
+
+    x509 = sk_X509_value(hc->chain, 0);
+
+    if (x509 == NULL
+        || ASN1_TIME_diff(&days, &seconds, NULL, X509_get0_notAfter(x509))
+           != 1)
+    {
+        ERR_clear_error();
+        return NGX_ERROR;
+    }
+
+    *left = (time_t) days * 86400 + seconds;
+
+    return NGX_OK;
+}
+
+
 /* backends that share connections and sessions must be shown the same */
 
 ngx_uint_t
@@ -388,6 +411,14 @@ ngx_uint_t
 ngx_http_hybrid_certificate_changed(ngx_http_hybrid_certificate_t *hc)
 {
     return 0;
+}
+
+
+ngx_int_t
+ngx_http_hybrid_certificate_left(ngx_http_hybrid_certificate_t *hc,
+    time_t *left)
+{
+    return NGX_ERROR;
 }
 
 

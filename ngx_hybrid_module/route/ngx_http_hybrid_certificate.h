@@ -23,6 +23,10 @@ ngx_int_t ngx_http_hybrid_certificate_set(ngx_http_hybrid_certificate_t *hc,
 ngx_uint_t ngx_http_hybrid_certificate_changed(
     ngx_http_hybrid_certificate_t *hc);
 
+/* seconds that it is still valid; NGX_ERROR: that can't be told */
+ngx_int_t ngx_http_hybrid_certificate_left(ngx_http_hybrid_certificate_t *hc,
+    time_t *left);
+
 ngx_uint_t ngx_http_hybrid_certificate_same(
     ngx_http_hybrid_certificate_t *one, ngx_http_hybrid_certificate_t *two);
 

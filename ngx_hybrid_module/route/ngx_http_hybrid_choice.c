@@ -413,6 +413,20 @@ ngx_http_hybrid_choice_block(ngx_http_hybrid_ctx_t *ctx,
 }
 
 
+ngx_uint_t
+ngx_http_hybrid_choice_unloaded(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_candidate_t *cand)
+{
+    ngx_hybrid_pair_t  *pair;
+
+    pair = ngx_http_hybrid_choice_pair(ctx, cand, 0);
+
+    return ngx_http_hybrid_catalogue_unloaded(cand->backend,
+                           cand->rename ? &cand->rename->model : &ctx->model,
+                           pair ? pair->answered : 0);
+}
+
+
 ngx_hybrid_pair_t *
 ngx_http_hybrid_choice_pair(ngx_http_hybrid_ctx_t *ctx,
     ngx_http_hybrid_candidate_t *cand, ngx_uint_t make)

@@ -28,6 +28,11 @@ void ngx_http_hybrid_choice_order(ngx_http_hybrid_ctx_t *ctx,
  */
 const char *ngx_http_hybrid_choice_take(ngx_http_hybrid_ctx_t *ctx,
     ngx_http_hybrid_candidate_t *cand, ngx_uint_t last);
+
+/* what that would say now, but for the model's breaker; nothing is taken */
+const char *ngx_http_hybrid_choice_shut(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_candidate_t *cand, ngx_uint_t last);
+
 void ngx_http_hybrid_choice_free(ngx_http_hybrid_ctx_t *ctx,
     ngx_http_hybrid_candidate_t *cand);
 
@@ -49,6 +54,10 @@ void ngx_http_hybrid_choice_served(ngx_http_hybrid_ctx_t *ctx,
 
 ngx_hybrid_pair_t *ngx_http_hybrid_choice_pair(ngx_http_hybrid_ctx_t *ctx,
     ngx_http_hybrid_candidate_t *cand, ngx_uint_t make);
+
+/* the model is not in its memory, as far as we know */
+ngx_uint_t ngx_http_hybrid_choice_unloaded(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_candidate_t *cand);
 
 /* one of its paths is, and "fast": not slow */
 ngx_uint_t ngx_http_hybrid_choice_alive(ngx_http_hybrid_backend_t *backend,

@@ -21,6 +21,34 @@ const char *
 ngx_http_hybrid_choice_take(ngx_http_hybrid_ctx_t *ctx,
     ngx_http_hybrid_candidate_t *cand, ngx_uint_t last)
 {
+    const char  *why;
+
+    if (cand->slot) {
+        return NULL;
+    }
+
+    why = ngx_http_hybrid_choice_shut(ctx, cand, last);
+
+    if (why) {
+        return why;
+    }
+
+    if (!ngx_hybrid_health_take(cand->backend->health, cand->backend->slots))
+    {
+        return "busy";
+    }
+
+    cand->slot = 1;
+    cand->taken = ngx_current_msec;
+
+    return ngx_http_hybrid_choice_let(ctx, cand);
+}
+
+
+const char *
+ngx_http_hybrid_choice_shut(ngx_http_hybrid_ctx_t *ctx,
+    ngx_http_hybrid_candidate_t *cand, ngx_uint_t last)
+{
     const char                 *why;
     ngx_msec_t                  left;
     ngx_hybrid_health_t        *health;
@@ -28,10 +56,6 @@ ngx_http_hybrid_choice_take(ngx_http_hybrid_ctx_t *ctx,
 
     backend = cand->backend;
     health = backend->health;
-
-    if (cand->slot) {
-        return NULL;
-    }
 
     why = ngx_http_hybrid_choice_barred(backend, &left);
 
@@ -49,20 +73,17 @@ ngx_http_hybrid_choice_take(ngx_http_hybrid_ctx_t *ctx,
 
     /* nobody gets ahead of those that wait */
 
-    if ((backend->slots && health->waiting
-         && (ngx_hybrid_health_busy(health) >= backend->slots
-             || ngx_hybrid_line_waits(ctx->conf->shm->sh->line,
-                                      &ctx->conf->shm->shpool->mutex,
-                                      health)))
-        || !ngx_hybrid_health_take(health, backend->slots))
+    if (backend->slots
+        && (ngx_hybrid_health_busy(health) >= backend->slots
+            || (health->waiting
+                && ngx_hybrid_line_waits(ctx->conf->shm->sh->line,
+                                         &ctx->conf->shm->shpool->mutex,
+                                         health))))
     {
         return "busy";
     }
 
-    cand->slot = 1;
-    cand->taken = ngx_current_msec;
-
-    return ngx_http_hybrid_choice_let(ctx, cand);
+    return NULL;
 }
 
 

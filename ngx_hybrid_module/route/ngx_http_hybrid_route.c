@@ -8,30 +8,19 @@
 
 #include "ngx_http_hybrid_choice.h"
 #include "ngx_http_hybrid_catalogue.h"
+#include "ngx_http_hybrid_explain.h"
 
 
 /* seconds, after which a list of models may be another one */
 #define NGX_HTTP_HYBRID_ROUTE_RETRY  5
 
 
-/* while candidates are looked for, and what was found instead */
-
-typedef struct {
-    ngx_hybrid_model_t        *model;        /* no other embeds, or NULL */
-    ngx_uint_t                 group;
-    unsigned                   makes:1;
-    unsigned                   discovered:1;
-    unsigned                   missing:1;    /* not on a backend's list */
-    unsigned                   known:1;      /* but it was, or may be */
-    unsigned                   denied:1;
-    unsigned                   other:1;      /* another model embeds */
-} ngx_http_hybrid_seek_t;
-
-
 static ngx_int_t ngx_http_hybrid_route_any(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx);
-static void ngx_http_hybrid_route_add(ngx_http_hybrid_ctx_t *ctx,
+static const char *ngx_http_hybrid_route_add(ngx_http_hybrid_ctx_t *ctx,
     ngx_http_hybrid_backend_t *backend, ngx_http_hybrid_seek_t *seek);
+static ngx_int_t ngx_http_hybrid_route_note(ngx_http_hybrid_backend_t *backend,
+    ngx_http_hybrid_seek_t *seek, const char *why);
 static ngx_hybrid_model_t *ngx_http_hybrid_route_reference(
     ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_route_t *route);
 static ngx_uint_t ngx_http_hybrid_route_is(ngx_http_hybrid_ctx_t *ctx,
@@ -39,8 +28,6 @@ static ngx_uint_t ngx_http_hybrid_route_is(ngx_http_hybrid_ctx_t *ctx,
 static ngx_int_t ngx_http_hybrid_route_nobody(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_route_t *route,
     ngx_http_hybrid_seek_t *seek);
-static ngx_int_t ngx_http_hybrid_route_collect(ngx_http_request_t *r,
-    ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_route_t *route);
 static ngx_int_t ngx_http_hybrid_route_not_found(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx);
 static ngx_uint_t ngx_http_hybrid_route_speaks(
@@ -52,8 +39,9 @@ static ngx_int_t ngx_http_hybrid_route_done(ngx_http_request_t *r,
 ngx_int_t
 ngx_http_hybrid_route_find(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
 {
-    ngx_uint_t                 i;
-    ngx_http_hybrid_route_t  **routes;
+    ngx_int_t                 rc;
+    ngx_http_hybrid_seek_t    seek;
+    ngx_http_hybrid_route_t  *route;
 
     if (ctx->endpoint->model == ngx_http_hybrid_model_none
         || ctx->endpoint->model == ngx_http_hybrid_model_version)
@@ -61,31 +49,53 @@ ngx_http_hybrid_route_find(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
         return ngx_http_hybrid_route_any(r, ctx);
     }
 
+    route = ngx_http_hybrid_route_match(ctx);
+
+    ngx_memzero(&seek, sizeof(ngx_http_hybrid_seek_t));
+
+    rc = ngx_http_hybrid_route_collect(r, ctx, route, &seek);
+
+    return rc == NGX_OK ? ngx_http_hybrid_route_done(r, ctx) : rc;
+}
+
+
+ngx_http_hybrid_route_t *
+ngx_http_hybrid_route_match(ngx_http_hybrid_ctx_t *ctx)
+{
+    ngx_uint_t                 i;
+    ngx_http_hybrid_route_t  **routes;
+
     routes = ctx->conf->routes.elts;
 
     /* the most specific comes first */
 
     for (i = 0; i < ctx->conf->routes.nelts; i++) {
         if (ngx_hybrid_pattern_match(&routes[i]->pattern, &ctx->model)) {
-            return ngx_http_hybrid_route_collect(r, ctx, routes[i]);
+            return routes[i];
         }
     }
 
-    ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
-                  "no hybrid_route for model \"%V\"", &ctx->model.brief);
-
-    return ngx_http_hybrid_route_not_found(r, ctx);
+    return NULL;
 }
 
 
-static ngx_int_t
+ngx_int_t
 ngx_http_hybrid_route_collect(ngx_http_request_t *r,
-    ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_route_t *route)
+    ngx_http_hybrid_ctx_t *ctx, ngx_http_hybrid_route_t *route,
+    ngx_http_hybrid_seek_t *seek)
 {
+    const char                   *why;
     ngx_uint_t                    g, i, first, n;
-    ngx_http_hybrid_seek_t        seek;
     ngx_http_hybrid_group_t      *group;
+    ngx_http_hybrid_backend_t    *backend;
     ngx_http_hybrid_candidate_t  *cand;
+
+    if (route == NULL) {
+        ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                      "no hybrid_route for model \"%V\"", &ctx->model.brief);
+
+        return ngx_http_hybrid_route_not_found(r, ctx);
+    }
 
     cand = ngx_pcalloc(r->pool,
                        route->max * sizeof(ngx_http_hybrid_candidate_t));
@@ -96,34 +106,43 @@ ngx_http_hybrid_route_collect(ngx_http_request_t *r,
     ctx->candidates = cand;
     group = route->groups.elts;
 
-    ngx_memzero(&seek, sizeof(ngx_http_hybrid_seek_t));
-
     if (ngx_http_hybrid_route_embeds(ctx)) {
-        seek.model = ngx_http_hybrid_route_reference(ctx, route);
+        seek->model = ngx_http_hybrid_route_reference(ctx, route);
     }
 
     /* what is to be there afterwards */
 
-    seek.makes = ngx_http_hybrid_route_is(ctx, "/api/pull")
-                 || ngx_http_hybrid_route_is(ctx, "/api/create");
+    seek->makes = ngx_http_hybrid_route_is(ctx, "/api/pull")
+                  || ngx_http_hybrid_route_is(ctx, "/api/create");
 
     for (g = 0; g < route->groups.nelts; g++) {
 
         n = ctx->ncandidates;
-        first = group[g].n > 1 ? route->turn++ : 0;
-        seek.group = g;
-        seek.discovered = group[g].discovered;
+        first = 0;
+
+        if (group[g].n > 1) {
+            first = seek->notes ? route->turn : route->turn++;
+        }
+
+        seek->group = g;
+        seek->discovered = group[g].discovered;
 
         for (i = 0; i < group[g].n; i++) {
-            ngx_http_hybrid_route_add(ctx,
-                           group[g].backends[(first + i) % group[g].n], &seek);
+            backend = group[g].backends[(first + i) % group[g].n];
+            why = ngx_http_hybrid_route_add(ctx, backend, seek);
+
+            if (seek->notes
+                && ngx_http_hybrid_route_note(backend, seek, why) != NGX_OK)
+            {
+                return NGX_HTTP_INTERNAL_SERVER_ERROR;
+            }
         }
 
         if (ctx->ncandidates - n > 1) {
             ngx_http_hybrid_choice_order(ctx, &cand[n], ctx->ncandidates - n);
         }
 
-        if (n == 0 && g > 0 && ctx->ncandidates && seek.missing) {
+        if (n == 0 && g > 0 && ctx->ncandidates && seek->missing) {
 
             /* not the first choice, and the client is to see that */
 
@@ -133,16 +152,37 @@ ngx_http_hybrid_route_collect(ngx_http_request_t *r,
     }
 
     if (ctx->ncandidates) {
-        return ngx_http_hybrid_route_done(r, ctx);
+        return NGX_OK;
     }
 
     ctx->candidates = NULL;
 
-    return ngx_http_hybrid_route_nobody(r, ctx, route, &seek);
+    return ngx_http_hybrid_route_nobody(r, ctx, route, seek);
 }
 
 
-static void
+static ngx_int_t
+ngx_http_hybrid_route_note(ngx_http_hybrid_backend_t *backend,
+    ngx_http_hybrid_seek_t *seek, const char *why)
+{
+    ngx_http_hybrid_note_t  *note;
+
+    note = ngx_array_push(seek->notes);
+    if (note == NULL) {
+        return NGX_ERROR;
+    }
+
+    note->backend = backend;
+    note->group = seek->group;
+    note->why = why;
+
+    return NGX_OK;
+}
+
+
+/* NULL, or why it is no candidate, which only an explanation asks for */
+
+static const char *
 ngx_http_hybrid_route_add(ngx_http_hybrid_ctx_t *ctx,
     ngx_http_hybrid_backend_t *backend, ngx_http_hybrid_seek_t *seek)
 {
@@ -155,19 +195,22 @@ ngx_http_hybrid_route_add(ngx_http_hybrid_ctx_t *ctx,
 
     static ngx_str_t  no_model = ngx_string("no_model");
 
-    if (!ngx_http_hybrid_route_speaks(backend, ctx)
-        || !ngx_http_hybrid_backend_has(backend, &ctx->model, &rename)
+    if (!ngx_http_hybrid_route_speaks(backend, ctx)) {
+        return "api";
+    }
+
+    if (!ngx_http_hybrid_backend_has(backend, &ctx->model, &rename)
         || (ctx->google
             && ngx_http_hybrid_google_target(ctx->google, backend, rename,
                                              &name)
                != NGX_OK))
     {
-        return;
+        return "models";
     }
 
     for (i = 0; i < ctx->ncandidates; i++) {
         if (ctx->candidates[i].backend == backend) {
-            return;
+            return "duplicate";
         }
     }
 
@@ -180,7 +223,7 @@ ngx_http_hybrid_route_add(ngx_http_hybrid_ctx_t *ctx,
                != 0))
     {
         seek->other = 1;
-        return;
+        return "embedding_model";
     }
 
     has = seek->makes ? ngx_http_hybrid_has_it
@@ -202,11 +245,11 @@ ngx_http_hybrid_route_add(ngx_http_hybrid_ctx_t *ctx,
             seek->known = 1;
         }
 
-        if (!seek->discovered) {
+        if (!seek->discovered && seek->notes == NULL) {
             ngx_hybrid_health_passed(backend->health, &no_model);
         }
 
-        return;
+        return "no_model";
     }
 
     cand = &ctx->candidates[ctx->ncandidates];
@@ -217,10 +260,12 @@ ngx_http_hybrid_route_add(ngx_http_hybrid_ctx_t *ctx,
 
     if (!ngx_http_hybrid_route_open(ctx, cand)) {
         seek->denied = 1;
-        return;
+        return "egress";
     }
 
     ctx->ncandidates++;
+
+    return NULL;
 }
 
 

@@ -9,6 +9,7 @@
 
 
 #include "ngx_http_hybrid_conf.h"
+#include "ngx_http_hybrid_explain.h"
 
 
 /* of JSON, for one token */
@@ -330,7 +331,24 @@ ngx_http_hybrid_size_measure(ngx_http_hybrid_ctx_t *ctx)
 ngx_int_t
 ngx_http_hybrid_size_choose(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
 {
-    off_t                       total;
+    off_t  total;
+
+    /* who asks what it can do is told of the largest one */
+
+    total = NGX_MAX_OFF_T_VALUE;
+
+    if (ctx->endpoint->verb == NGX_HTTP_HYBRID_VERB_INFERENCE && ctx->body) {
+        total = ctx->body->json.total;
+    }
+
+    return ngx_http_hybrid_size_of(r, ctx, total);
+}
+
+
+ngx_int_t
+ngx_http_hybrid_size_of(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
+    off_t total)
+{
     ngx_uint_t                  i;
     const char                 *fault;
     ngx_http_hybrid_size_t     *sizes;
@@ -350,19 +368,8 @@ ngx_http_hybrid_size_choose(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
     }
 
     sizes = virt->sizes.elts;
-    i = virt->sizes.nelts - 1;
-    total = 0;
 
-    /* who asks what it can do is told of the largest one */
-
-    if (ctx->endpoint->verb == NGX_HTTP_HYBRID_VERB_INFERENCE) {
-
-        total = ctx->body->json.total;
-
-        for (i = 0; sizes[i].limit && total >= sizes[i].limit; i++) {
-            /* void */
-        }
-    }
+    for (i = 0; sizes[i].limit && total >= sizes[i].limit; i++) { /* void */ }
 
     ctx->size = &sizes[i];
     ctx->model = sizes[i].model;
@@ -370,7 +377,8 @@ ngx_http_hybrid_size_choose(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
     ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
                   "model \"%V\" is \"%V\" for a prompt of about %O tokens",
                   &virt->pattern.brief, &ctx->model.brief,
-                  total / NGX_HTTP_HYBRID_SIZE_BYTES);
+                  total < NGX_MAX_OFF_T_VALUE / 2
+                  ? total / NGX_HTTP_HYBRID_SIZE_BYTES : (off_t) 0);
 
     return NGX_OK;
 }

@@ -347,8 +347,8 @@ ngx_http_hybrid_stream_scan(ngx_http_hybrid_answer_t *a, ngx_chain_t *in)
         }
     }
 
-    if (scanned && (a->stream.seen & NGX_HYBRID_STREAM_TOKEN)) {
-        ngx_http_hybrid_answer_token(a->ctx);
+    if (scanned) {
+        ngx_http_hybrid_answer_tokens(a);
     }
 }
 

@@ -209,9 +209,7 @@ ngx_http_hybrid_usage_filter(ngx_http_request_t *r,
 
     *ll = NULL;
 
-    if (a->stream.seen & NGX_HYBRID_STREAM_TOKEN) {
-        ngx_http_hybrid_answer_token(a->ctx);
-    }
+    ngx_http_hybrid_answer_tokens(a);
 
     return NGX_OK;
 }

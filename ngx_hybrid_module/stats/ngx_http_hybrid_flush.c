@@ -48,10 +48,14 @@ static ngx_uint_t ngx_http_hybrid_flush_turn(ngx_http_hybrid_flush_t *flush);
 static void ngx_http_hybrid_flush_expire(ngx_http_hybrid_flush_t *flush);
 static ngx_int_t ngx_http_hybrid_flush_series(ngx_http_hybrid_flush_t *flush,
     ngx_uint_t n);
-static void ngx_http_hybrid_flush_mark(ngx_hybrid_mark_t *mark,
-    ngx_hybrid_numbers_t *numbers);
+static void ngx_http_hybrid_flush_mark(ngx_hybrid_series_sh_t *sh,
+    ngx_hybrid_series_t *series);
+static void ngx_http_hybrid_flush_confirm(ngx_hybrid_series_sh_t *sh,
+    ngx_hybrid_series_t *series);
 static ngx_int_t ngx_http_hybrid_flush_send(ngx_http_hybrid_flush_t *flush,
     ngx_http_hybrid_packet_t *packet);
+static u_char *ngx_http_hybrid_flush_tables(ngx_hybrid_series_sh_t *sh,
+    ngx_hybrid_series_t *series, ngx_str_t *argv, ngx_uint_t *n, u_char *p);
 static u_char *ngx_http_hybrid_flush_field(ngx_str_t *argv, ngx_uint_t *n,
     u_char *p, ngx_http_hybrid_field_e field, ngx_uint_t timer,
     ngx_uint_t index, ngx_atomic_uint_t delta);
@@ -92,10 +96,10 @@ ngx_http_hybrid_flush_init_worker(ngx_http_hybrid_main_conf_t *hmcf,
         return NGX_ERROR;
     }
 
-    n = NGX_HYBRID_COUNTS
-        + ngx_hybrid_timer_n * (NGX_HYBRID_HISTOGRAM_BUCKETS + 1);
+    n = NGX_HYBRID_COUNTS + ngx_hybrid_timer_n
+        + ngx_hybrid_tables * NGX_HYBRID_HISTOGRAM_BUCKETS;
 
-    flush->packets = ngx_pcalloc(cycle->pool, hmcf->shm->sh->max
+    flush->packets = ngx_pcalloc(cycle->pool, hmcf->shm->sh->series.max
                                           * sizeof(ngx_http_hybrid_packet_t));
     flush->argv = ngx_palloc(cycle->pool, (n * 2 + 4) * sizeof(ngx_str_t));
     flush->text = ngx_palloc(cycle->pool,
@@ -137,7 +141,7 @@ ngx_http_hybrid_flush_handler(ngx_event_t *ev)
 
         /* in turn: those that are left out now are the first ones then */
 
-        n = sh->nseries;
+        n = sh->series.n;
 
         for (i = 0; i < n && sent < NGX_HTTP_HYBRID_FLUSH_MAX; i++) {
 
@@ -227,7 +231,7 @@ ngx_http_hybrid_flush_series(ngx_http_hybrid_flush_t *flush, ngx_uint_t n)
     ngx_http_hybrid_packet_t  *packet;
 
     mutex = &flush->conf->shm->shpool->mutex;
-    series = &flush->conf->shm->sh->series[n];
+    series = &flush->conf->shm->sh->series.elts[n];
     packet = &flush->packets[n];
 
     if (packet->pending) {
@@ -236,11 +240,8 @@ ngx_http_hybrid_flush_series(ngx_http_hybrid_flush_t *flush, ngx_uint_t n)
 
     if (!series->sending) {
 
-        /* of a request, the outcome is counted last */
-
-        if (ngx_memcmp((void *) series->now.counts,
-                       (void *) series->sent.counts,
-                       sizeof(series->now.counts)) == 0)
+        if (ngx_memcmp((void *) &series->now, (void *) &series->sent,
+                       sizeof(ngx_hybrid_numbers_t)) == 0)
         {
             return NGX_DECLINED;
         }
@@ -248,7 +249,7 @@ ngx_http_hybrid_flush_series(ngx_http_hybrid_flush_t *flush, ngx_uint_t n)
         ngx_shmtx_lock(mutex);
 
         if (!series->sending) {
-            ngx_http_hybrid_flush_mark(&series->packet, &series->now);
+            ngx_http_hybrid_flush_mark(&flush->conf->shm->sh->series, series);
 
             series->sequence++;
             ngx_memory_barrier();
@@ -265,23 +266,50 @@ ngx_http_hybrid_flush_series(ngx_http_hybrid_flush_t *flush, ngx_uint_t n)
 }
 
 
-static void
-ngx_http_hybrid_flush_mark(ngx_hybrid_mark_t *mark,
-    ngx_hybrid_numbers_t *numbers)
-{
-    ngx_uint_t  i, t;
+/* of a request, the outcome is counted last: it is not there without them */
 
-    for (i = 0; i < NGX_HYBRID_COUNTS; i++) {
-        mark->counts[i] = numbers->counts[i];
-    }
+static void
+ngx_http_hybrid_flush_mark(ngx_hybrid_series_sh_t *sh,
+    ngx_hybrid_series_t *series)
+{
+    ngx_uint_t            i, n, t;
+    ngx_hybrid_octave_t  *octave;
+
+    series->packet = series->now;
 
     ngx_memory_barrier();
 
-    for (t = 0; t < ngx_hybrid_timer_n; t++) {
-        mark->sums[t] = numbers->sums[t];
+    for (t = 0; t < ngx_hybrid_tables; t++) {
+        for (n = 0; n < NGX_HYBRID_OCTAVES; n++) {
 
-        for (i = 0; i < NGX_HYBRID_HISTOGRAM_BUCKETS; i++) {
-            mark->buckets[t][i] = (uint32_t) numbers->buckets[t][i];
+            octave = ngx_hybrid_series_octave(sh, series, t, n);
+
+            for (i = 0; octave && i < NGX_HYBRID_OCTAVE; i++) {
+                octave->packet[i] = octave->now[i];
+            }
+        }
+    }
+}
+
+
+static void
+ngx_http_hybrid_flush_confirm(ngx_hybrid_series_sh_t *sh,
+    ngx_hybrid_series_t *series)
+{
+    ngx_uint_t            n, t;
+    ngx_hybrid_octave_t  *octave;
+
+    series->sent = series->packet;
+
+    for (t = 0; t < ngx_hybrid_tables; t++) {
+        for (n = 0; n < NGX_HYBRID_OCTAVES; n++) {
+
+            octave = ngx_hybrid_series_octave(sh, series, t, n);
+
+            if (octave) {
+                ngx_memcpy(octave->sent, octave->packet,
+                           sizeof(octave->sent));
+            }
         }
     }
 }
@@ -293,10 +321,10 @@ ngx_http_hybrid_flush_send(ngx_http_hybrid_flush_t *flush,
 {
     u_char                *p;
     ngx_str_t             *argv, *prefix;
-    ngx_uint_t             i, t, n;
+    ngx_uint_t             i, n;
     ngx_atomic_uint_t      sequence;
-    ngx_hybrid_mark_t     *now, *sent;
     ngx_hybrid_series_t   *series;
+    ngx_hybrid_numbers_t  *now, *sent;
 
     series = packet->series;
     sequence = series->sequence;
@@ -328,19 +356,14 @@ ngx_http_hybrid_flush_send(ngx_http_hybrid_flush_t *flush,
                                         now->counts[i] - sent->counts[i]);
     }
 
-    for (t = 0; t < ngx_hybrid_timer_n; t++) {
-
+    for (i = 0; i < ngx_hybrid_timer_n; i++) {
         p = ngx_http_hybrid_flush_field(argv, &n, p,
-                                        ngx_http_hybrid_field_sum, t, 0,
-                                        now->sums[t] - sent->sums[t]);
-
-        for (i = 0; i < NGX_HYBRID_HISTOGRAM_BUCKETS; i++) {
-            p = ngx_http_hybrid_flush_field(argv, &n, p,
-                                     ngx_http_hybrid_field_bucket, t, i,
-                          (uint32_t) (now->buckets[t][i]
-                                      - sent->buckets[t][i]));
-        }
+                                        ngx_http_hybrid_field_sum, i, 0,
+                                        now->sums[i] - sent->sums[i]);
     }
+
+    p = ngx_http_hybrid_flush_tables(&flush->conf->shm->sh->series, series,
+                                     argv, &n, p);
 
     ngx_memory_barrier();
 
@@ -363,6 +386,34 @@ ngx_http_hybrid_flush_send(ngx_http_hybrid_flush_t *flush,
     packet->pending = 1;
 
     return ngx_http_hybrid_series_command(flush->conf, "SADD", &argv[0]);
+}
+
+
+static u_char *
+ngx_http_hybrid_flush_tables(ngx_hybrid_series_sh_t *sh,
+    ngx_hybrid_series_t *series, ngx_str_t *argv, ngx_uint_t *n, u_char *p)
+{
+    uint32_t              delta;
+    ngx_uint_t            i, o, t;
+    ngx_hybrid_octave_t  *octave;
+
+    for (t = 0; t < ngx_hybrid_tables; t++) {
+        for (o = 0; o < NGX_HYBRID_OCTAVES; o++) {
+
+            octave = ngx_hybrid_series_octave(sh, series, t, o);
+
+            for (i = 0; octave && i < NGX_HYBRID_OCTAVE; i++) {
+                delta = octave->packet[i] - octave->sent[i];
+
+                p = ngx_http_hybrid_flush_field(argv, n, p,
+                                                ngx_http_hybrid_field_bucket,
+                                                t, o * NGX_HYBRID_OCTAVE + i,
+                                                delta);
+            }
+        }
+    }
+
+    return p;
 }
 
 
@@ -449,7 +500,7 @@ ngx_http_hybrid_flush_reply(void *data, redisReply *reply)
     /* else another worker sent the same, and is further already */
 
     if (series->sending && packet->sequence == series->sequence) {
-        series->sent = series->packet;
+        ngx_http_hybrid_flush_confirm(&shm->sh->series, series);
         ngx_memory_barrier();
         series->sending = 0;
         shm->sh->flushes++;

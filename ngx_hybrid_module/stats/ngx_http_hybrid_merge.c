@@ -165,9 +165,9 @@ ngx_http_hybrid_merge_row(ngx_http_hybrid_merge_t *merge, redisReply *key)
         return NGX_OK;
     }
 
-    row->numbers = ngx_pcalloc(pool, sizeof(ngx_hybrid_numbers_t));
+    row->sum = ngx_pcalloc(pool, sizeof(ngx_http_hybrid_sum_t));
 
-    return row->numbers ? NGX_OK : NGX_ERROR;
+    return row->sum ? NGX_OK : NGX_ERROR;
 }
 
 
@@ -262,7 +262,13 @@ ngx_http_hybrid_merge_fields(void *data, redisReply *reply)
         value.data = (u_char *) e[i + 1]->str;
         value.len = e[i + 1]->len;
 
-        ngx_http_hybrid_series_add(row->numbers, &field, &value);
+        if (ngx_http_hybrid_series_add(merge->view->request->pool, row->sum,
+                                       &field, &value)
+            != NGX_OK)
+        {
+            merge->failed = 1;
+            break;
+        }
     }
 
     if (merge->asked == 0) {

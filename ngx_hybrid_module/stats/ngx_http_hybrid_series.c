@@ -12,26 +12,6 @@
 #define NGX_HTTP_HYBRID_SERIES_MARK  "}:stat:"
 
 
-ngx_str_t  ngx_http_hybrid_outcome_names[] = {
-    ngx_string("ok"),
-    ngx_string("client_error"),
-    ngx_string("backend_error"),
-    ngx_string("broken"),
-    ngx_string("client_closed"),
-    ngx_string("unauthorized"),
-    ngx_string("denied"),
-    ngx_string("limited"),
-    ngx_string("unavailable")
-};
-
-
-ngx_str_t  ngx_http_hybrid_timer_names[] = {
-    ngx_string("request_duration"),
-    ngx_string("time_to_first_byte"),
-    ngx_string("connect")
-};
-
-
 u_char *
 ngx_http_hybrid_series_key(ngx_str_t *prefix, ngx_hybrid_series_t *series,
     ngx_str_t *key, u_char *p)
@@ -141,25 +121,32 @@ ngx_http_hybrid_series_parse(ngx_str_t *prefix, ngx_str_t *key,
     row->model.data = end + 1;
     row->model.len = last - end - 1;
 
+    if (row->client.len > NGX_HYBRID_LABEL_MAX
+        || row->backend.len > NGX_HYBRID_LABEL_MAX
+        || row->model.len > NGX_HYBRID_SERIES_KEY - 2 * NGX_HYBRID_LABEL_MAX)
+    {
+        return NGX_ERROR;
+    }
+
     return NGX_OK;
 }
 
 
-void
-ngx_http_hybrid_series_add(ngx_hybrid_numbers_t *numbers, ngx_str_t *field,
-    ngx_str_t *value)
+ngx_int_t
+ngx_http_hybrid_series_add(ngx_pool_t *pool, ngx_http_hybrid_sum_t *sum,
+    ngx_str_t *field, ngx_str_t *value)
 {
     u_char     *p, *last, *dot;
     ngx_int_t   n, i, t;
 
     if (field->len < 2) {
-        return;
+        return NGX_OK;
     }
 
     n = ngx_atoi(value->data, value->len);
 
     if (n == NGX_ERROR) {
-        return;
+        return NGX_OK;
     }
 
     p = field->data + 1;
@@ -171,36 +158,36 @@ ngx_http_hybrid_series_add(ngx_hybrid_numbers_t *numbers, ngx_str_t *field,
         i = ngx_atoi(p, last - p);
 
         if (i >= 0 && i < NGX_HYBRID_COUNTS) {
-            numbers->counts[i] += n;
+            sum->counts[i] += n;
         }
 
-        return;
+        return NGX_OK;
 
     case 's':
         t = ngx_atoi(p, last - p);
 
         if (t >= 0 && t < ngx_hybrid_timer_n) {
-            numbers->sums[t] += n;
+            sum->sums[t] += n;
         }
 
-        return;
+        return NGX_OK;
 
     case 'b':
         dot = ngx_strlchr(p, last, '.');
 
         if (dot == NULL) {
-            return;
+            return NGX_OK;
         }
 
         t = ngx_atoi(p, dot - p);
         i = ngx_atoi(dot + 1, last - dot - 1);
 
-        if (t >= 0 && t < ngx_hybrid_timer_n
+        if (t >= 0 && t < ngx_hybrid_tables
             && i >= 0 && i < NGX_HYBRID_HISTOGRAM_BUCKETS)
         {
-            numbers->buckets[t][i] += n;
+            return ngx_http_hybrid_sum_count(pool, sum, t, i, n);
         }
-
-        return;
     }
+
+    return NGX_OK;
 }

@@ -6,19 +6,27 @@
  */
 
 
-#include "ngx_http_hybrid_answer.h"
+#include "ngx_http_hybrid_stats.h"
+#include "ngx_http_hybrid_ledger.h"
+#include "ngx_http_hybrid_anomaly.h"
+#include "ngx_http_hybrid_catalogue.h"
 
 
-static ngx_hybrid_outcome_e ngx_http_hybrid_stats_outcome(
-    ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx);
 static ngx_uint_t ngx_http_hybrid_stats_broken(ngx_http_request_t *r);
 static void ngx_http_hybrid_stats_model(ngx_http_hybrid_ctx_t *ctx,
     ngx_hybrid_outcome_e outcome, ngx_str_t *model);
 static ngx_uint_t ngx_http_hybrid_stats_known(ngx_http_hybrid_ctx_t *ctx);
+static void ngx_http_hybrid_stats_reasons(ngx_http_hybrid_ctx_t *ctx,
+    ngx_hybrid_series_t *series, ngx_hybrid_outcome_e outcome);
 static void ngx_http_hybrid_stats_times(ngx_http_request_t *r,
-    ngx_http_hybrid_ctx_t *ctx, ngx_hybrid_numbers_t *numbers);
-static void ngx_http_hybrid_stats_time(ngx_hybrid_numbers_t *numbers,
-    ngx_hybrid_timer_e timer, ngx_msec_t ms);
+    ngx_http_hybrid_ctx_t *ctx, ngx_hybrid_series_t *series);
+static void ngx_http_hybrid_stats_count(ngx_http_hybrid_ctx_t *ctx,
+    ngx_hybrid_series_t *series, ngx_uint_t count, ngx_uint_t n);
+static void ngx_http_hybrid_stats_table(ngx_http_hybrid_ctx_t *ctx,
+    ngx_hybrid_series_t *series, ngx_uint_t table, ngx_uint_t bucket);
+static void ngx_http_hybrid_stats_minute(ngx_http_hybrid_ctx_t *ctx,
+    ngx_hybrid_series_t *series, ngx_uint_t table, ngx_uint_t bucket,
+    ngx_uint_t n);
 
 
 void
@@ -39,36 +47,47 @@ ngx_http_hybrid_stats_log(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
 
     outcome = ngx_http_hybrid_stats_outcome(r, ctx);
 
+    ngx_http_hybrid_anomaly_outcome(ctx, outcome,
+                                    r->err_status ? r->err_status
+                                                  : r->headers_out.status);
+
     ngx_http_hybrid_stats_model(ctx, outcome, &model);
 
     client = ctx->client ? &ctx->client->name : &none;
     backend = ctx->tries ? &ctx->candidates[ctx->current].backend->name
                          : &none;
 
-    series = ngx_hybrid_shm_series(ctx->conf->shm, client, backend, &model);
+    series = ngx_hybrid_series_get(&ctx->conf->shm->sh->series, client,
+                                   backend, &model);
     if (series == NULL) {
         return;
     }
 
     if (outcome == ngx_hybrid_outcome_ok && ctx->tries) {
-        ngx_http_hybrid_stats_times(r, ctx, &series->now);
+        ngx_http_hybrid_stats_times(r, ctx, series);
     }
 
-    if (ctx->tries && (ctx->current || ctx->passed_over)) {
-        (void) ngx_atomic_fetch_add(
-                         &series->now.counts[NGX_HYBRID_COUNT_FALLBACKS], 1);
+    if (ctx->tries) {
+        ngx_http_hybrid_usage_end(ctx);
+
+        ngx_http_hybrid_stats_count(ctx, series, NGX_HYBRID_COUNT_RETRIES,
+                                    ctx->tries - 1);
+        ngx_http_hybrid_stats_count(ctx, series, NGX_HYBRID_COUNT_INPUT,
+                                    ctx->usage.input);
+        ngx_http_hybrid_stats_count(ctx, series, NGX_HYBRID_COUNT_OUTPUT,
+                                    ctx->usage.output);
     }
+
+    ngx_http_hybrid_stats_reasons(ctx, series, outcome);
 
     for (i = 0; ctx->shadow >> i; i++) {
-        if (ctx->shadow & (1 << i)) {
-            (void) ngx_atomic_fetch_add(
-                     &series->now.counts[NGX_HYBRID_COUNT_SHADOWED + i], 1);
-        }
+        ngx_http_hybrid_stats_count(ctx, series, NGX_HYBRID_COUNT_SHADOWED + i,
+                                    ctx->shadow >> i & 1);
     }
 
-    /* last: it tells that there is something to flush */
+    /* last: what is read together with it is whole */
 
-    (void) ngx_atomic_fetch_add(&series->now.counts[outcome], 1);
+    ngx_http_hybrid_stats_count(ctx, series, outcome, 1);
 
     if (ngx_exiting) {
         ngx_http_hybrid_flush_last(ctx->conf);
@@ -76,7 +95,7 @@ ngx_http_hybrid_stats_log(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
 }
 
 
-static ngx_hybrid_outcome_e
+ngx_hybrid_outcome_e
 ngx_http_hybrid_stats_outcome(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx)
 {
@@ -181,7 +200,10 @@ ngx_http_hybrid_stats_model(ngx_http_hybrid_ctx_t *ctx,
 }
 
 
-/* it stands in the configuration in full, and not only as "*" */
+/*
+ * It stands in the configuration in full, and not only as "*", or on the list
+ * of the backend that was asked.
+ */
 
 static ngx_uint_t
 ngx_http_hybrid_stats_known(ngx_http_hybrid_ctx_t *ctx)
@@ -191,6 +213,19 @@ ngx_http_hybrid_stats_known(ngx_http_hybrid_ctx_t *ctx)
     ngx_http_hybrid_route_t    **routes;
     ngx_http_hybrid_rename_t    *renames;
     ngx_http_hybrid_backend_t  **backends;
+    ngx_http_hybrid_candidate_t *cand;
+
+    if (ctx->tries) {
+        cand = &ctx->candidates[ctx->current];
+
+        if (cand->backend->catalogue
+            && ngx_http_hybrid_catalogue_has(cand->backend,
+                           cand->rename ? &cand->rename->model : &ctx->model)
+               == ngx_http_hybrid_has_it)
+        {
+            return 1;
+        }
+    }
 
     routes = ctx->conf->routes.elts;
 
@@ -229,47 +264,89 @@ ngx_http_hybrid_stats_known(ngx_http_hybrid_ctx_t *ctx)
 
 
 static void
-ngx_http_hybrid_stats_times(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
-    ngx_hybrid_numbers_t *numbers)
+ngx_http_hybrid_stats_reasons(ngx_http_hybrid_ctx_t *ctx,
+    ngx_hybrid_series_t *series, ngx_hybrid_outcome_e outcome)
 {
-    ngx_http_upstream_t        *u;
-    ngx_http_upstream_state_t  *state;
+    if (ctx->tries && (ctx->current || ctx->passed_over)) {
+        ngx_http_hybrid_stats_count(ctx, series, NGX_HYBRID_COUNT_FALLBACKS,
+                                    1);
 
-    ngx_http_hybrid_stats_time(numbers, ngx_hybrid_timer_total,
-                               ngx_current_msec - ctx->start);
-
-    u = r->upstream;
-
-    if (u == NULL || u->state == NULL) {
-        return;
+        if (ctx->fallback.len) {
+            ngx_http_hybrid_stats_table(ctx, series,
+                                        ngx_hybrid_table_fallbacks,
+                                 ngx_hybrid_passed_number(&ctx->fallback));
+        }
     }
 
-    state = u->state;
-
-    /* from the request's arrival on, failed tries included */
-
-    if (state->header_time != (ngx_msec_t) -1) {
-        ngx_http_hybrid_stats_time(numbers, ngx_hybrid_timer_first_byte,
-                           u->start_time + state->header_time - ctx->start);
-    }
-
-    if (state->connect_time != (ngx_msec_t) -1) {
-        ngx_http_hybrid_stats_time(numbers, ngx_hybrid_timer_connect,
-                                   state->connect_time);
+    if (outcome >= ngx_hybrid_outcome_unauthorized) {
+        ngx_http_hybrid_stats_table(ctx, series, ngx_hybrid_table_refusals,
+                              ngx_http_hybrid_reason_number(&ctx->reason));
     }
 }
 
 
 static void
-ngx_http_hybrid_stats_time(ngx_hybrid_numbers_t *numbers,
-    ngx_hybrid_timer_e timer, ngx_msec_t ms)
+ngx_http_hybrid_stats_times(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
+    ngx_hybrid_series_t *series)
 {
-    uint64_t    us;
-    ngx_uint_t  index;
+    ngx_uint_t                i;
+    ngx_http_hybrid_ledger_t  ledger;
 
-    us = (uint64_t) ms * 1000;
-    index = ngx_hybrid_histogram_index(us);
+    ngx_http_hybrid_ledger(r, ctx, &ledger);
 
-    (void) ngx_atomic_fetch_add(&numbers->sums[timer], us);
-    (void) ngx_atomic_fetch_add(&numbers->buckets[timer][index], 1);
+    for (i = 0; i < ngx_hybrid_timer_n; i++) {
+        if (ledger.known & (1 << i)) {
+            ngx_hybrid_series_time(&ctx->conf->shm->sh->series, series, i,
+                                   ledger.us[i]);
+            ngx_http_hybrid_stats_minute(ctx, series, i,
+                                ngx_hybrid_histogram_index(ledger.us[i]), 1);
+        }
+    }
+
+    ngx_http_hybrid_stats_count(ctx, series, NGX_HYBRID_COUNT_COLD,
+                                ledger.cold);
+    ngx_http_hybrid_stats_count(ctx, series, NGX_HYBRID_COUNT_BODY,
+                                ledger.body);
+    ngx_http_hybrid_stats_count(ctx, series, NGX_HYBRID_COUNT_FAILED,
+                                ledger.failed);
+
+    if (ledger.cold) {
+        ngx_http_hybrid_anomaly_cold(ctx);
+    }
+}
+
+
+static void
+ngx_http_hybrid_stats_count(ngx_http_hybrid_ctx_t *ctx,
+    ngx_hybrid_series_t *series, ngx_uint_t count, ngx_uint_t n)
+{
+    if (n) {
+        ngx_http_hybrid_stats_minute(ctx, series, NGX_HYBRID_HISTORY_COUNTS,
+                                     count, n);
+        (void) ngx_atomic_fetch_add(&series->now.counts[count], n);
+    }
+}
+
+
+static void
+ngx_http_hybrid_stats_table(ngx_http_hybrid_ctx_t *ctx,
+    ngx_hybrid_series_t *series, ngx_uint_t table, ngx_uint_t bucket)
+{
+    ngx_hybrid_series_count(&ctx->conf->shm->sh->series, series, table,
+                            bucket);
+    ngx_http_hybrid_stats_minute(ctx, series, table, bucket, 1);
+}
+
+
+static void
+ngx_http_hybrid_stats_minute(ngx_http_hybrid_ctx_t *ctx,
+    ngx_hybrid_series_t *series, ngx_uint_t table, ngx_uint_t bucket,
+    ngx_uint_t n)
+{
+    ngx_hybrid_shm_sh_t  *sh;
+
+    sh = ctx->conf->shm->sh;
+
+    ngx_hybrid_history_add(sh->history, series - sh->series.elts, table,
+                           bucket, n);
 }

@@ -6,9 +6,9 @@
  *
  * A series is the hash "<prefix>{<client>}:stat:<backend>:<model>" with
  *
- *     c<n>        requests by outcome, then fallbacks
+ *     c<n>        count n: requests by outcome, then others
  *     s<t>        sum of timer t, microseconds
- *     b<t>.<i>    requests in bucket i of timer t's histogram
+ *     b<t>.<i>    requests in bucket i of table t
  *     g<gateway>  the last sequence that this gateway has added
  *
  * and the set "<prefix>stats" holds the keys of all series.  Both live for
@@ -40,11 +40,19 @@ typedef enum {
 /* what is shown: copied from shared memory, or added up from Redis */
 
 typedef struct {
+    uint64_t                   counts[NGX_HYBRID_COUNTS];
+    uint64_t                   sums[ngx_hybrid_timer_n];
+    uint64_t                  *octaves[ngx_hybrid_tables]
+                                      [NGX_HYBRID_OCTAVES];
+} ngx_http_hybrid_sum_t;
+
+
+typedef struct {
     ngx_str_t                  key;      /* in Redis */
     ngx_str_t                  client;
     ngx_str_t                  backend;
     ngx_str_t                  model;
-    ngx_hybrid_numbers_t      *numbers;
+    ngx_http_hybrid_sum_t     *sum;
 } ngx_http_hybrid_row_t;
 
 
@@ -59,13 +67,18 @@ typedef struct {
 } ngx_http_hybrid_view_t;
 
 
-/* a text that is written; what finds no room is left out */
+/* a text that is written, in buffers of the pool as they are needed */
 
 typedef struct {
-    u_char                    *pos;
-    u_char                    *end;
+    ngx_pool_t                *pool;
+    ngx_chain_t               *chain;
+    ngx_chain_t               *last;
+    unsigned                   failed:1;   /* no memory: it is not whole */
 } ngx_http_hybrid_out_t;
 
+
+ngx_int_t ngx_http_hybrid_flush_init_worker(
+    ngx_http_hybrid_main_conf_t *hmcf, ngx_cycle_t *cycle);
 
 /* writes the key at p; returns what follows it */
 u_char *ngx_http_hybrid_series_key(ngx_str_t *prefix,
@@ -81,9 +94,27 @@ void ngx_http_hybrid_series_index(ngx_http_hybrid_main_conf_t *hmcf,
 ngx_int_t ngx_http_hybrid_series_parse(ngx_str_t *prefix, ngx_str_t *key,
     ngx_http_hybrid_row_t *row);
 
-/* adds a field of a series' hash to numbers; unknown fields are no error */
-void ngx_http_hybrid_series_add(ngx_hybrid_numbers_t *numbers,
-    ngx_str_t *field, ngx_str_t *value);
+/*
+ * Adds a field of a series' hash to a sum; unknown fields are no error.
+ * NGX_ERROR: no memory.
+ */
+ngx_int_t ngx_http_hybrid_series_add(ngx_pool_t *pool,
+    ngx_http_hybrid_sum_t *sum, ngx_str_t *field, ngx_str_t *value);
+
+/* stats/ngx_http_hybrid_sum.c; in the pool, NULL and NGX_ERROR: none left */
+
+/* of a series in the zone */
+ngx_http_hybrid_sum_t *ngx_http_hybrid_sum_copy(ngx_pool_t *pool,
+    ngx_hybrid_series_sh_t *sh, ngx_hybrid_series_t *series);
+ngx_int_t ngx_http_hybrid_sum_count(ngx_pool_t *pool,
+    ngx_http_hybrid_sum_t *sum, ngx_uint_t table, ngx_uint_t bucket,
+    uint64_t n);
+ngx_int_t ngx_http_hybrid_sum_add(ngx_pool_t *pool,
+    ngx_http_hybrid_sum_t *sum, ngx_http_hybrid_sum_t *other);
+
+/* all buckets of a table; returns what they add up to */
+uint64_t ngx_http_hybrid_sum_table(ngx_http_hybrid_sum_t *sum,
+    ngx_uint_t table, uint64_t *buckets);
 
 /*
  * Starts to add up the series of all gateways.  NGX_OK: done is called with
@@ -94,13 +125,42 @@ typedef void (*ngx_http_hybrid_merge_pt)(ngx_http_hybrid_view_t *view,
 ngx_int_t ngx_http_hybrid_merge(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_merge_pt done);
 
-/* text in the request's pool; NGX_ERROR: no memory */
-ngx_int_t ngx_http_hybrid_view_json(ngx_http_hybrid_view_t *view,
-    ngx_str_t *text);
-ngx_int_t ngx_http_hybrid_view_prometheus(ngx_http_hybrid_view_t *view,
-    ngx_str_t *text);
+/* text for the client */
+void ngx_http_hybrid_view_json(ngx_http_hybrid_view_t *view,
+    ngx_http_hybrid_out_t *out);
+void ngx_http_hybrid_view_prometheus(ngx_http_hybrid_view_t *view,
+    ngx_http_hybrid_out_t *out);
+
+/* "# HELP" and "# TYPE" of a metric */
+void ngx_http_hybrid_prom_head(ngx_http_hybrid_out_t *out, const char *name,
+    const char *type, const char *help);
+
+/* rows that are equal by cmp, added up; NULL: no memory */
+ngx_array_t *ngx_http_hybrid_prom_group(ngx_http_hybrid_view_t *view,
+    int (*cmp)(const void *one, const void *two));
+int ngx_libc_cdecl ngx_http_hybrid_prom_by_backend(const void *one,
+    const void *two);
+
+/* models: rows of all clients added up */
+ngx_int_t ngx_http_hybrid_prom_timers(ngx_http_hybrid_view_t *view,
+    ngx_array_t *models, ngx_http_hybrid_out_t *out);
+
+/* at most NGX_HTTP_HYBRID_OUT bytes at a time: more is cut off */
+#define NGX_HTTP_HYBRID_OUT  32768
 
 void ngx_http_hybrid_out(ngx_http_hybrid_out_t *out, const char *fmt, ...);
+
+/*
+ * Room for so many bytes at least, to write from there up to *end, and the
+ * end of what was written; NULL: no memory.
+ */
+u_char *ngx_http_hybrid_out_room(ngx_http_hybrid_out_t *out, size_t size,
+    u_char **end);
+#define ngx_http_hybrid_out_end(out, p)  (out)->last->buf->last = (p)
+
+/* what a content handler returns */
+ngx_int_t ngx_http_hybrid_out_send(ngx_http_hybrid_out_t *out,
+    ngx_http_request_t *r, ngx_str_t *type);
 
 /* documents that are got in the background: how old they are, and errors */
 void ngx_http_hybrid_json_docs(ngx_http_hybrid_view_t *view,
@@ -109,15 +169,13 @@ void ngx_http_hybrid_prom_docs(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out);
 
 /* the paths of backends, their models, and what they do now */
-size_t ngx_http_hybrid_backends_size(ngx_http_hybrid_view_t *view);
 void ngx_http_hybrid_json_backends(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out);
 void ngx_http_hybrid_prom_backends(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out);
 
-/* clients and their limits; size: bytes of all that */
-ngx_int_t ngx_http_hybrid_limits_open(ngx_http_hybrid_view_t *view,
-    size_t *size);
+/* clients and their limits */
+ngx_int_t ngx_http_hybrid_limits_open(ngx_http_hybrid_view_t *view);
 void ngx_http_hybrid_json_clients(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out);
 void ngx_http_hybrid_prom_limits(ngx_http_hybrid_view_t *view,
@@ -133,18 +191,30 @@ void ngx_http_hybrid_json_shadow(ngx_http_hybrid_view_t *view,
 void ngx_http_hybrid_prom_shadow(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out);
 
+/* what is wrong now */
+void ngx_http_hybrid_json_anomalies(ngx_http_hybrid_view_t *view,
+    ngx_http_hybrid_out_t *out);
+void ngx_http_hybrid_prom_anomalies(ngx_http_hybrid_view_t *view,
+    ngx_http_hybrid_out_t *out);
+
 /* it is there, and decides */
 ngx_uint_t ngx_http_hybrid_view_redis(ngx_http_hybrid_view_t *view);
 const char *ngx_http_hybrid_view_scope(ngx_http_hybrid_view_t *view);
 
 /* those that are fetched */
-size_t ngx_http_hybrid_fetched_size(ngx_http_hybrid_view_t *view);
 void ngx_http_hybrid_json_fetched(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out);
 void ngx_http_hybrid_prom_fetched(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out);
 
+/* why a request was refused: its number is a field in Redis */
+ngx_uint_t ngx_http_hybrid_reason_number(ngx_str_t *reason);
+ngx_str_t *ngx_http_hybrid_reason_name(ngx_uint_t number);
+
+#define NGX_HTTP_HYBRID_REASONS  64
+
 extern ngx_str_t  ngx_http_hybrid_outcome_names[];
+extern ngx_str_t  ngx_http_hybrid_count_names[];
 extern ngx_str_t  ngx_http_hybrid_timer_names[];
 
 

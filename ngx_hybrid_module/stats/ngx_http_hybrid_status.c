@@ -7,9 +7,12 @@
  */
 
 
-#include "ngx_http_hybrid_stats.h"
+#include "ngx_http_hybrid_history.h"
+#include "ngx_http_hybrid_page.h"
 
 
+static ngx_uint_t ngx_http_hybrid_status_asks(ngx_http_request_t *r,
+    char *name);
 static ngx_int_t ngx_http_hybrid_status_local(ngx_http_hybrid_view_t *view);
 static void ngx_http_hybrid_status_merged(ngx_http_hybrid_view_t *view,
     ngx_uint_t ok);
@@ -20,10 +23,11 @@ static ngx_int_t ngx_http_hybrid_status_send(ngx_http_hybrid_view_t *view);
 ngx_int_t
 ngx_http_hybrid_status_handler(ngx_http_request_t *r)
 {
-    ngx_int_t                rc;
-    ngx_str_t                scope;
-    ngx_http_hybrid_ctx_t   *ctx;
-    ngx_http_hybrid_view_t  *view;
+    ngx_int_t                    rc;
+    ngx_str_t                    scope, hour;
+    ngx_http_hybrid_ctx_t       *ctx;
+    ngx_http_hybrid_view_t      *view;
+    ngx_http_hybrid_loc_conf_t  *hlcf;
 
     if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
         return NGX_HTTP_NOT_ALLOWED;
@@ -44,6 +48,25 @@ ngx_http_hybrid_status_handler(ngx_http_request_t *r)
     }
 
     ctx->endpoint = ngx_http_hybrid_endpoint_status();
+
+    if (ngx_http_hybrid_status_asks(r, "history")) {
+
+        if (ngx_http_arg(r, (u_char *) "history", 7, &hour) != NGX_OK) {
+            ngx_str_null(&hour);
+        }
+
+        return ngx_http_hybrid_history_answer(r, ctx, &hour);
+    }
+
+    /* what the location shows: the page, or data for it and for others */
+
+    hlcf = ngx_http_get_module_loc_conf(r, ngx_http_hybrid_module);
+
+    if (hlcf->status == ngx_http_hybrid_status_html
+        && !ngx_http_hybrid_status_asks(r, "data"))
+    {
+        return ngx_http_hybrid_page_send(r);
+    }
 
     view = ngx_pcalloc(r->pool, sizeof(ngx_http_hybrid_view_t));
 
@@ -78,6 +101,35 @@ ngx_http_hybrid_status_handler(ngx_http_request_t *r)
     }
 
     return ngx_http_hybrid_status_send(view);
+}
+
+
+/* ngx_http_arg() does not see an argument without a value */
+
+static ngx_uint_t
+ngx_http_hybrid_status_asks(ngx_http_request_t *r, char *name)
+{
+    u_char  *p, *last, *end;
+    size_t   len;
+
+    len = ngx_strlen(name);
+    last = r->args.data + r->args.len;
+
+    for (p = r->args.data; p < last; p = end + 1) {
+
+        end = ngx_strlchr(p, last, '&');
+        if (end == NULL) {
+            end = last;
+        }
+
+        if ((size_t) (end - p) >= len && ngx_memcmp(p, name, len) == 0
+            && (p + len == end || p[len] == '='))
+        {
+            return 1;
+        }
+    }
+
+    return 0;
 }
 
 
@@ -122,8 +174,6 @@ ngx_http_hybrid_status_resume(ngx_http_request_t *r)
 }
 
 
-/* no copy of the numbers: they only grow, and each is read once */
-
 static ngx_int_t
 ngx_http_hybrid_status_local(ngx_http_hybrid_view_t *view)
 {
@@ -132,7 +182,7 @@ ngx_http_hybrid_status_local(ngx_http_hybrid_view_t *view)
     ngx_http_hybrid_row_t  *row;
 
     sh = view->conf->shm->sh;
-    n = sh->nseries;
+    n = sh->series.n;
 
     view->rows.nelts = 0;
 
@@ -144,9 +194,14 @@ ngx_http_hybrid_status_local(ngx_http_hybrid_view_t *view)
         }
 
         ngx_str_null(&row->key);
-        ngx_hybrid_series_labels(&sh->series[i], &row->client, &row->backend,
-                                 &row->model);
-        row->numbers = &sh->series[i].now;
+        ngx_hybrid_series_labels(&sh->series.elts[i], &row->client,
+                                 &row->backend, &row->model);
+
+        row->sum = ngx_http_hybrid_sum_copy(view->request->pool, &sh->series,
+                                            &sh->series.elts[i]);
+        if (row->sum == NULL) {
+            return NGX_ERROR;
+        }
     }
 
     return NGX_OK;
@@ -156,31 +211,29 @@ ngx_http_hybrid_status_local(ngx_http_hybrid_view_t *view)
 static ngx_int_t
 ngx_http_hybrid_status_send(ngx_http_hybrid_view_t *view)
 {
-    ngx_int_t                    rc;
     ngx_str_t                    type;
     ngx_http_request_t          *r;
-    ngx_http_complex_value_t     cv;
+    ngx_http_hybrid_out_t        out;
     ngx_http_hybrid_loc_conf_t  *hlcf;
 
     r = view->request;
     hlcf = ngx_http_get_module_loc_conf(r, ngx_http_hybrid_module);
 
-    ngx_memzero(&cv, sizeof(ngx_http_complex_value_t));
+    ngx_memzero(&out, sizeof(ngx_http_hybrid_out_t));
+    out.pool = r->pool;
 
-    if (hlcf->status == ngx_http_hybrid_status_prometheus) {
-        rc = ngx_http_hybrid_view_prometheus(view, &cv.value);
-        ngx_str_set(&type, "text/plain; version=0.0.4; charset=utf-8");
-
-    } else {
-        rc = ngx_http_hybrid_view_json(view, &cv.value);
-        ngx_str_set(&type, "application/json");
-    }
-
-    if (rc != NGX_OK) {
+    if (ngx_http_hybrid_limits_open(view) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    r->disable_not_modified = 1;
+    if (hlcf->status == ngx_http_hybrid_status_prometheus) {
+        ngx_http_hybrid_view_prometheus(view, &out);
+        ngx_str_set(&type, "text/plain; version=0.0.4; charset=utf-8");
 
-    return ngx_http_send_response(r, NGX_HTTP_OK, &type, &cv);
+    } else {
+        ngx_http_hybrid_view_json(view, &out);
+        ngx_str_set(&type, "application/json");
+    }
+
+    return ngx_http_hybrid_out_send(&out, r, &type);
 }

@@ -11,11 +11,9 @@
 #include "ngx_http_hybrid_catalogue_list.h"
 
 
-/* bytes: of a backend, of a path in all its lines, of a model's name */
-#define NGX_HTTP_HYBRID_VIEW_BACKEND  4096
-#define NGX_HTTP_HYBRID_VIEW_PATH     2048
-#define NGX_HTTP_HYBRID_VIEW_LOADED   (NGX_HYBRID_MODEL_BUF + 8)
-#define NGX_HTTP_HYBRID_VIEW_PASSED   192
+typedef u_char *(*ngx_http_hybrid_prom_path_pt)(
+    ngx_http_hybrid_backend_t *backend, ngx_hybrid_path_t *path, u_char *p,
+    u_char *end);
 
 
 static void ngx_http_hybrid_json_backend(ngx_http_hybrid_view_t *view,
@@ -27,6 +25,31 @@ static void ngx_http_hybrid_json_path(ngx_http_hybrid_view_t *view,
 static const char *ngx_http_hybrid_view_path_state(ngx_hybrid_path_t *path);
 static void ngx_http_hybrid_prom_paths(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out);
+static void ngx_http_hybrid_prom_path_gauge(ngx_http_hybrid_view_t *view,
+    ngx_http_hybrid_out_t *out, const char *name, const char *type,
+    const char *help, ngx_http_hybrid_prom_path_pt value);
+static u_char *ngx_http_hybrid_prom_path_up(
+    ngx_http_hybrid_backend_t *backend, ngx_hybrid_path_t *path, u_char *p,
+    u_char *end);
+static u_char *ngx_http_hybrid_prom_path_latency(
+    ngx_http_hybrid_backend_t *backend, ngx_hybrid_path_t *path, u_char *p,
+    u_char *end);
+static u_char *ngx_http_hybrid_prom_path_state(
+    ngx_http_hybrid_backend_t *backend, ngx_hybrid_path_t *path, u_char *p,
+    u_char *end);
+static u_char *ngx_http_hybrid_prom_path_changes(
+    ngx_http_hybrid_backend_t *backend, ngx_hybrid_path_t *path, u_char *p,
+    u_char *end);
+static void ngx_http_hybrid_prom_info(ngx_http_hybrid_view_t *view,
+    ngx_http_hybrid_out_t *out);
+static void ngx_http_hybrid_prom_catalogues(ngx_http_hybrid_view_t *view,
+    ngx_http_hybrid_out_t *out);
+static const char *ngx_http_hybrid_view_api(
+    ngx_http_hybrid_backend_t *backend);
+static const char *ngx_http_hybrid_view_egress(
+    ngx_http_hybrid_backend_t *backend);
+static ngx_int_t ngx_http_hybrid_view_version(
+    ngx_http_hybrid_backend_t *backend, ngx_str_t *version);
 static void ngx_http_hybrid_prom_gauge(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out, const char *name, const char *help,
     ngx_uint_t (*value)(ngx_http_hybrid_backend_t *backend));
@@ -44,33 +67,12 @@ static void ngx_http_hybrid_prom_service(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out);
 static ngx_uint_t ngx_http_hybrid_view_stuck(
     ngx_http_hybrid_backend_t *backend);
+static ngx_uint_t ngx_http_hybrid_view_blocked(
+    ngx_http_hybrid_backend_t *backend);
 static ngx_uint_t ngx_http_hybrid_view_models(
     ngx_http_hybrid_backend_t *backend);
 static ngx_uint_t ngx_http_hybrid_view_loaded(
     ngx_http_hybrid_backend_t *backend);
-
-
-size_t
-ngx_http_hybrid_backends_size(ngx_http_hybrid_view_t *view)
-{
-    size_t                       size;
-    ngx_uint_t                   i, n;
-    ngx_http_hybrid_backend_t  **backends;
-
-    size = 4096;
-    backends = view->conf->backends.elts;
-
-    for (i = 0; i < view->conf->backends.nelts; i++) {
-        (void) ngx_http_hybrid_catalogue_running(backends[i], &n);
-
-        size += NGX_HTTP_HYBRID_VIEW_BACKEND
-                + ngx_hybrid_passed_n * NGX_HTTP_HYBRID_VIEW_PASSED
-                + backends[i]->npaths * NGX_HTTP_HYBRID_VIEW_PATH
-                + n * NGX_HTTP_HYBRID_VIEW_LOADED;
-    }
-
-    return size;
-}
 
 
 void
@@ -102,17 +104,17 @@ ngx_http_hybrid_json_backend(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out(out, "{\"name\":\"%V\",\"api\":\"%s\","
                         "\"egress\":\"%s\",\"probed\":%s,\"slots\":%ui,"
                         "\"in_flight\":%ui,\"waiting\":%uA,"
-                        "\"service_seconds\":%.3f,\"stuck\":%s",
-                        &backend->name,
-                        backend->api == ngx_http_hybrid_api_ollama
-                        ? "ollama" : "openai",
-                        backend->egress == NGX_HTTP_HYBRID_EGRESS_LOCAL
-                        ? "local" : "cloud",
+                        "\"service_seconds\":%.3f,\"stuck\":%s,"
+                        "\"blocked_seconds\":%.3f",
+                        &backend->name, ngx_http_hybrid_view_api(backend),
+                        ngx_http_hybrid_view_egress(backend),
                         backend->target ? "true" : "false", backend->slots,
                         ngx_hybrid_health_busy(backend->health),
                         backend->health->waiting,
                         (double) backend->health->service / 1e6,
-                        backend->health->wedged ? "true" : "false");
+                        backend->health->wedged ? "true" : "false",
+                        (double) ngx_hybrid_health_blocked(backend->health)
+                        / 1000);
 
     ngx_http_hybrid_json_models(view, backend, out);
     ngx_http_hybrid_json_passed(backend, out);
@@ -164,12 +166,7 @@ ngx_http_hybrid_json_models(ngx_http_hybrid_view_t *view,
         ngx_http_hybrid_out(out, ",\"models_error\":\"%*s\"", len, error);
     }
 
-    version = ngx_http_hybrid_catalogue_version(backend);
-
-    if (version.len && ngx_strlchr(version.data, version.data + version.len,
-                                   '"')
-                       == NULL)
-    {
+    if (ngx_http_hybrid_view_version(backend, &version) == NGX_OK) {
         ngx_http_hybrid_out(out, ",\"version\":\"%V\"", &version);
     }
 
@@ -298,6 +295,7 @@ void
 ngx_http_hybrid_prom_backends(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out)
 {
+    ngx_http_hybrid_prom_info(view, out);
     ngx_http_hybrid_prom_paths(view, out);
     ngx_http_hybrid_prom_passed(view, out);
 
@@ -314,12 +312,17 @@ ngx_http_hybrid_prom_backends(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_prom_gauge(view, out, "stuck",
                                "Whether it answers probes, but no requests.",
                                ngx_http_hybrid_view_stuck);
+    ngx_http_hybrid_prom_gauge(view, out, "blocked",
+                               "Whether it is not asked for a while, as it "
+                               "failed.",
+                               ngx_http_hybrid_view_blocked);
     ngx_http_hybrid_prom_gauge(view, out, "models",
                                "Models on its list.",
                                ngx_http_hybrid_view_models);
     ngx_http_hybrid_prom_gauge(view, out, "models_loaded",
                                "Models in its memory.",
                                ngx_http_hybrid_view_loaded);
+    ngx_http_hybrid_prom_catalogues(view, out);
 }
 
 
@@ -327,46 +330,195 @@ static void
 ngx_http_hybrid_prom_paths(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out)
 {
+    ngx_http_hybrid_prom_path_gauge(view, out, "path_up", "gauge",
+                                    "Whether probes reach the backend on "
+                                    "this path.",
+                                    ngx_http_hybrid_prom_path_up);
+    ngx_http_hybrid_prom_path_gauge(view, out, "path_latency_seconds",
+                                    "gauge", "Of the last probe that passed.",
+                                    ngx_http_hybrid_prom_path_latency);
+    ngx_http_hybrid_prom_path_gauge(view, out, "path_state", "gauge",
+                                    "The state of the path is the one that "
+                                    "is shown.",
+                                    ngx_http_hybrid_prom_path_state);
+    ngx_http_hybrid_prom_path_gauge(view, out, "path_changes_total",
+                                    "counter", "Times that probes found it up "
+                                    "or down.",
+                                    ngx_http_hybrid_prom_path_changes);
+}
+
+
+static void
+ngx_http_hybrid_prom_path_gauge(ngx_http_hybrid_view_t *view,
+    ngx_http_hybrid_out_t *out, const char *name, const char *type,
+    const char *help, ngx_http_hybrid_prom_path_pt value)
+{
+    u_char                       buf[64];
+    size_t                       len;
     ngx_uint_t                   i, j;
     ngx_hybrid_path_t           *path;
     ngx_http_hybrid_backend_t  **backends;
 
     backends = view->conf->backends.elts;
 
-    ngx_http_hybrid_out(out,
-        "# HELP ngx_hybrid_path_up Whether probes reach the backend on this "
-        "path.\n"
-        "# TYPE ngx_hybrid_path_up gauge\n");
+    ngx_http_hybrid_prom_head(out, name, type, help);
 
     for (i = 0; i < view->conf->backends.nelts; i++) {
-        for (j = 0; backends[i]->target && j < backends[i]->npaths; j++) {
+        for (j = 0; j < backends[i]->npaths; j++) {
             path = backends[i]->paths[j];
 
-            ngx_http_hybrid_out(out,
-                "ngx_hybrid_path_up{backend=\"%V\",path=\"%*s\"} %d\n",
-                &backends[i]->name, (size_t) path->nname, path->name,
-                path->down ? 0 : 1);
-        }
-    }
+            len = value(backends[i], path, buf, buf + sizeof(buf)) - buf;
 
-    ngx_http_hybrid_out(out,
-        "# HELP ngx_hybrid_path_latency_seconds Of the last probe that "
-        "passed.\n"
-        "# TYPE ngx_hybrid_path_latency_seconds gauge\n");
-
-    for (i = 0; i < view->conf->backends.nelts; i++) {
-        for (j = 0; backends[i]->target && j < backends[i]->npaths; j++) {
-            path = backends[i]->paths[j];
-
-            if (path->latency) {
-                ngx_http_hybrid_out(out,
-                    "ngx_hybrid_path_latency_seconds{backend=\"%V\","
-                    "path=\"%*s\"} %.6f\n", &backends[i]->name,
-                    (size_t) path->nname, path->name,
-                    (double) path->latency / 1e6);
+            if (len) {
+                ngx_http_hybrid_out(out, "ngx_hybrid_%s{backend=\"%V\","
+                                    "path=\"%*s\"%*s\n", name,
+                                    &backends[i]->name, (size_t) path->nname,
+                                    path->name, len, buf);
             }
         }
     }
+}
+
+
+/* each writes the end of a line behind the labels, or nothing */
+
+static u_char *
+ngx_http_hybrid_prom_path_up(ngx_http_hybrid_backend_t *backend,
+    ngx_hybrid_path_t *path, u_char *p, u_char *end)
+{
+    return backend->target ? ngx_slprintf(p, end, "} %d", path->down ? 0 : 1)
+                           : p;
+}
+
+
+static u_char *
+ngx_http_hybrid_prom_path_latency(ngx_http_hybrid_backend_t *backend,
+    ngx_hybrid_path_t *path, u_char *p, u_char *end)
+{
+    return backend->target && path->latency
+           ? ngx_slprintf(p, end, "} %.6f", (double) path->latency / 1e6)
+           : p;
+}
+
+
+static u_char *
+ngx_http_hybrid_prom_path_state(ngx_http_hybrid_backend_t *backend,
+    ngx_hybrid_path_t *path, u_char *p, u_char *end)
+{
+    return ngx_slprintf(p, end, ",state=\"%s\"} 1",
+                        ngx_http_hybrid_view_path_state(path));
+}
+
+
+static u_char *
+ngx_http_hybrid_prom_path_changes(ngx_http_hybrid_backend_t *backend,
+    ngx_hybrid_path_t *path, u_char *p, u_char *end)
+{
+    return backend->target ? ngx_slprintf(p, end, "} %uA", path->flaps) : p;
+}
+
+
+/* what else is known of it; to be joined with other metrics */
+
+static void
+ngx_http_hybrid_prom_info(ngx_http_hybrid_view_t *view,
+    ngx_http_hybrid_out_t *out)
+{
+    ngx_str_t                    version;
+    ngx_uint_t                   i;
+    ngx_http_hybrid_backend_t  **backends;
+
+    backends = view->conf->backends.elts;
+
+    ngx_http_hybrid_prom_head(out, "backend_info", "gauge",
+                              "What a backend speaks, whether prompts leave "
+                              "the premises with it, and its version.");
+
+    for (i = 0; i < view->conf->backends.nelts; i++) {
+
+        ngx_http_hybrid_out(out, "ngx_hybrid_backend_info{backend=\"%V\","
+                            "api=\"%s\",egress=\"%s\"", &backends[i]->name,
+                            ngx_http_hybrid_view_api(backends[i]),
+                            ngx_http_hybrid_view_egress(backends[i]));
+
+        if (ngx_http_hybrid_view_version(backends[i], &version) == NGX_OK) {
+            ngx_http_hybrid_out(out, ",version=\"%V\"", &version);
+        }
+
+        ngx_http_hybrid_out(out, "} 1\n");
+    }
+}
+
+
+static void
+ngx_http_hybrid_prom_catalogues(ngx_http_hybrid_view_t *view,
+    ngx_http_hybrid_out_t *out)
+{
+    ngx_uint_t                   i;
+    ngx_hybrid_doc_t            *doc;
+    ngx_http_hybrid_backend_t  **backends;
+
+    backends = view->conf->backends.elts;
+
+    ngx_http_hybrid_prom_head(out, "backend_models_age_seconds", "gauge",
+                              "Since its list of models came.");
+
+    for (i = 0; i < view->conf->backends.nelts; i++) {
+
+        if (backends[i]->catalogue == NULL) {
+            continue;
+        }
+
+        doc = backends[i]->catalogue->models.doc;
+
+        if (doc->generation) {
+            ngx_http_hybrid_out(out, "ngx_hybrid_backend_models_age_seconds{"
+                                "backend=\"%V\"} %.3f\n", &backends[i]->name,
+                                (double) (ngx_msec_t) (ngx_current_msec
+                                                       - doc->loaded) / 1000);
+        }
+    }
+}
+
+
+static const char *
+ngx_http_hybrid_view_api(ngx_http_hybrid_backend_t *backend)
+{
+    return backend->api == ngx_http_hybrid_api_ollama ? "ollama" : "openai";
+}
+
+
+static const char *
+ngx_http_hybrid_view_egress(ngx_http_hybrid_backend_t *backend)
+{
+    return backend->egress == NGX_HTTP_HYBRID_EGRESS_LOCAL ? "local"
+                                                           : "cloud";
+}
+
+
+/* the machine says so: what would need an escape is no version */
+
+static ngx_int_t
+ngx_http_hybrid_view_version(ngx_http_hybrid_backend_t *backend,
+    ngx_str_t *version)
+{
+    ngx_uint_t  i;
+
+    if (backend->catalogue == NULL) {
+        return NGX_DECLINED;
+    }
+
+    *version = ngx_http_hybrid_catalogue_version(backend);
+
+    for (i = 0; i < version->len; i++) {
+        if (version->data[i] < 0x20 || version->data[i] > 0x7e
+            || version->data[i] == '"' || version->data[i] == '\\')
+        {
+            return NGX_DECLINED;
+        }
+    }
+
+    return version->len ? NGX_OK : NGX_DECLINED;
 }
 
 
@@ -442,6 +594,13 @@ static ngx_uint_t
 ngx_http_hybrid_view_stuck(ngx_http_hybrid_backend_t *backend)
 {
     return backend->health->wedged != 0;
+}
+
+
+static ngx_uint_t
+ngx_http_hybrid_view_blocked(ngx_http_hybrid_backend_t *backend)
+{
+    return ngx_hybrid_health_blocked(backend->health) != 0;
 }
 
 

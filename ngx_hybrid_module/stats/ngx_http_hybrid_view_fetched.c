@@ -21,28 +21,6 @@ static void ngx_http_hybrid_view_text(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out, ngx_str_t *text);
 
 
-size_t
-ngx_http_hybrid_fetched_size(ngx_http_hybrid_view_t *view)
-{
-    size_t                      size;
-    ngx_uint_t                  i;
-    ngx_http_hybrid_issuer_t  **issuers;
-
-    /* every byte of a text may become an escape of six */
-
-    size = 1024 + (view->conf->issuers.nelts + view->conf->gces.nelts)
-                  * (2048 + 6 * (NGX_HYBRID_DOC_ERROR + NGX_HYBRID_DOC_NAME));
-
-    issuers = view->conf->issuers.elts;
-
-    for (i = 0; i < view->conf->issuers.nelts; i++) {
-        size += 6 * issuers[i]->jwks.len;
-    }
-
-    return size;
-}
-
-
 void
 ngx_http_hybrid_json_fetched(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out)
@@ -199,7 +177,8 @@ ngx_http_hybrid_prom_fetched(ngx_http_hybrid_view_t *view,
                 ngx_http_hybrid_out(out,
                     "ngx_hybrid_jwks_keys{issuer=\"%V\"} %ui\n",
                     &issuers[i]->name,
-                    issuers[i]->keys ? issuers[i]->keys->nkeys : 0);
+                    (issuers[i]->keys ? issuers[i]->keys->nkeys : 0)
+                    + issuers[i]->secrets.nelts);
 
             } else if (issuers[i]->doc && n == 2) {
                 ngx_http_hybrid_out(out,

@@ -14,9 +14,8 @@
 /* clients of Redis that are shown */
 #define NGX_HTTP_HYBRID_VIEW_OTHERS   1000
 
-/* of one in JSON, and of all its lines for Prometheus */
+/* the limits of one in JSON */
 #define NGX_HTTP_HYBRID_VIEW_CLIENT   2048
-#define NGX_HTTP_HYBRID_VIEW_SAMPLES  4096
 
 
 typedef struct {
@@ -36,7 +35,7 @@ static ngx_uint_t ngx_http_hybrid_view_client(ngx_http_hybrid_view_t *view,
     ngx_uint_t i, ngx_http_hybrid_view_client_t *client);
 static void ngx_http_hybrid_prom_gauge(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_view_gauge_t *gauge, ngx_http_hybrid_out_t *out);
-static void ngx_http_hybrid_prom_cells(ngx_http_hybrid_view_t *view,
+static void ngx_http_hybrid_prom_clients(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out);
 static uint64_t ngx_http_hybrid_view_quota(ngx_http_hybrid_left_t *left);
 static uint64_t ngx_http_hybrid_view_left(ngx_http_hybrid_left_t *left);
@@ -57,7 +56,7 @@ static ngx_http_hybrid_view_gauge_t  ngx_http_hybrid_view_gauges[] = {
 
 
 ngx_int_t
-ngx_http_hybrid_limits_open(ngx_http_hybrid_view_t *view, size_t *size)
+ngx_http_hybrid_limits_open(ngx_http_hybrid_view_t *view)
 {
     ngx_uint_t  n;
 
@@ -74,10 +73,6 @@ ngx_http_hybrid_limits_open(ngx_http_hybrid_view_t *view, size_t *size)
         view->nothers = ngx_hybrid_shm_client_others(view->conf->shm,
                                                      view->others, n);
     }
-
-    *size = (view->conf->clients.nelts + view->nothers)
-            * (NGX_HTTP_HYBRID_VIEW_CLIENT + NGX_HTTP_HYBRID_VIEW_SAMPLES)
-            + NGX_HTTP_HYBRID_VIEW_SAMPLES;
 
     return NGX_OK;
 }
@@ -121,6 +116,7 @@ void
 ngx_http_hybrid_json_clients(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out)
 {
+    u_char                        *p, *end;
     ngx_uint_t                     i;
     ngx_hybrid_meter_t            *rate;
     ngx_http_hybrid_view_client_t  client;
@@ -142,9 +138,16 @@ ngx_http_hybrid_json_clients(ngx_http_hybrid_view_t *view,
                             client.shared->refills, client.shared->waits,
                             client.shared->local);
 
-        out->pos = ngx_http_hybrid_limits_json(client.shared,
-                                         ngx_http_hybrid_view_redis(view),
-                                         out->pos, out->end);
+        p = ngx_http_hybrid_out_room(out, NGX_HTTP_HYBRID_VIEW_CLIENT, &end);
+        if (p == NULL) {
+            return;
+        }
+
+        p = ngx_http_hybrid_limits_json(client.shared,
+                                        ngx_http_hybrid_view_redis(view), p,
+                                        end);
+        ngx_http_hybrid_out_end(out, p);
+
         ngx_http_hybrid_out(out, "}");
     }
 
@@ -220,7 +223,7 @@ ngx_http_hybrid_prom_limits(ngx_http_hybrid_view_t *view,
         ngx_http_hybrid_prom_gauge(view, gauge, out);
     }
 
-    ngx_http_hybrid_prom_cells(view, out);
+    ngx_http_hybrid_prom_clients(view, out);
 }
 
 
@@ -269,21 +272,33 @@ ngx_http_hybrid_prom_gauge(ngx_http_hybrid_view_t *view,
 
 
 static void
-ngx_http_hybrid_prom_cells(ngx_http_hybrid_view_t *view,
+ngx_http_hybrid_prom_clients(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out)
 {
-    ngx_uint_t                     i;
+    ngx_uint_t                     i, n, value;
     ngx_http_hybrid_view_client_t  client;
 
-    ngx_http_hybrid_out(out,
-        "# HELP ngx_hybrid_limit_waiting Requests of a client that wait for "
-        "its limits, in this gateway.\n"
-        "# TYPE ngx_hybrid_limit_waiting gauge\n");
+    static const char  *heads[][3] = {
+        { "limit_waiting", "gauge", "Requests of a client that wait for its "
+          "limits, in this gateway." },
+        { "limit_refills_total", "counter", "Leases that this gateway has "
+          "got from Redis." },
+        { "limit_waited_total", "counter", "Requests that waited for a lease "
+          "in this gateway." }
+    };
 
-    for (i = 0; ngx_http_hybrid_view_client(view, i, &client); i++) {
-        ngx_http_hybrid_out(out,
-            "ngx_hybrid_limit_waiting{client=\"%V\"} %ui\n", &client.name,
-            ngx_hybrid_cells_waiting(&client.shared->cells));
+    for (n = 0; n < 3; n++) {
+        ngx_http_hybrid_prom_head(out, heads[n][0], heads[n][1], heads[n][2]);
+
+        for (i = 0; ngx_http_hybrid_view_client(view, i, &client); i++) {
+
+            value = n == 0 ? ngx_hybrid_cells_waiting(&client.shared->cells)
+                    : n == 1 ? client.shared->refills
+                             : client.shared->waits;
+
+            ngx_http_hybrid_out(out, "ngx_hybrid_%s{client=\"%V\"} %ui\n",
+                                heads[n][0], &client.name, value);
+        }
     }
 }
 

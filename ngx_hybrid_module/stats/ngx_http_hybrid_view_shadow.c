@@ -92,7 +92,7 @@ ngx_http_hybrid_shadowed(ngx_http_hybrid_view_t *view)
 {
     ngx_uint_t                   n, i;
     ngx_array_t                 *shadowed;
-    ngx_atomic_t                *counts;
+    uint64_t                    *counts;
     ngx_http_hybrid_row_t       *rows;
     ngx_http_hybrid_shadowed_t  *s;
 
@@ -105,7 +105,7 @@ ngx_http_hybrid_shadowed(ngx_http_hybrid_view_t *view)
     rows = view->rows.elts;
 
     for (n = 0; n < view->rows.nelts; n++) {
-        counts = rows[n].numbers->counts + NGX_HYBRID_COUNT_SHADOWED;
+        counts = rows[n].sum->counts + NGX_HYBRID_COUNT_SHADOWED;
         s = NULL;
 
         for (i = 0; i < ngx_hybrid_shadow_n; i++) {
