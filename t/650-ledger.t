@@ -142,17 +142,25 @@ subtest 'warm' => sub {
 };
 
 
+# until /api/ps lists the model; each look at it is a line
+sub loaded {
+    my ($model) = @_;
+
+    Hybrid::poll { $lines++; $t->get('/api/ps')->{content} =~ /$model/ };
+    Hybrid::poll { my $n = () = $t->log('ledger.json') =~ /\n/g;
+        $n >= $lines };
+}
+
+
 # in OpenAI's dialect nobody tells: it was not in memory, says /api/ps
 subtest 'a cold start that is not told' => sub {
-    Hybrid::poll { $t->get('/api/ps')->{content} =~ /m1/ };
-    $lines = () = $t->log('ledger.json') =~ /\n/g;
+    loaded('m1');
 
     for my $wanted (1, 0) {
         stream($t, '/v1/chat/completions', { model => 'm9', stream => \1,
             messages => [] });
         is !!ledger()->{cold}, !!$wanted, $wanted ? 'cold' : 'warm';
-        Hybrid::poll { $t->get('/api/ps')->{content} =~ /m9/ };
-        $lines = () = $t->log('ledger.json') =~ /\n/g;
+        loaded('m9');
     }
 };
 
