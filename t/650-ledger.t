@@ -54,9 +54,12 @@ sub ledger {
     return Hybrid::decode($lines[-1]);
 }
 
-# within 5 % or 2 ms
+# within 5 % or 2 ms; under valgrind the time between two clocks is its own
 sub near {
     my ($got, $wanted, $what) = @_;
+
+    return if $Hybrid::VALGRIND;
+
     my $most = $wanted * 0.05 > 0.002 ? $wanted * 0.05 : 0.002;
     ok defined $got && abs($got - $wanted) <= $most,
         "$what: " . ($got // 'null') . " of $wanted";
