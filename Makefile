@@ -26,7 +26,7 @@ endif
 export BUILD NGX_SRC
 
 .PHONY: build help page run test unit valgrind check sanitize bench lab \
-        model install package clean FORCE
+        model install package package-test clean FORCE
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -119,19 +119,28 @@ model:  ## the limits against a model: random schedules of faults, N of them
 	@$(MAKE) build
 	@t/model $(or $(N),20) $(SEED)
 
-install: build  ## the module and its include files into nginx (DESTDIR)
+install: build  ## the module, its include files and tools (DESTDIR)
 	install -D -m 644 $(MODULE) \
 	    $(DESTDIR)/usr/lib/nginx/modules/$(notdir $(MODULE))
 	install -D -m 644 conf/hybrid_proxy.conf \
 	    $(DESTDIR)/etc/nginx/hybrid_proxy.conf
 	install -D -m 644 conf/hybrid_log.conf \
 	    $(DESTDIR)/etc/nginx/hybrid_log.conf
+	install -D -m 755 -t $(DESTDIR)/usr/bin tools/hybrid-ctl tools/hybrid-token
+	install -D -m 644 -t $(DESTDIR)/usr/share/man/man1 man/*.1
 
-package:
-	@echo "not available in this version"; exit 1
+package:  ## a Debian package for this machine's nginx, in build/package
+	@tools/deps package
+	@$(MAKE) page
+	@UPLOT=$(UPLOT_DIR) tools/package
+
+package-test:  ## the package in bare systems (root), or in the suites of S
+	@tools/deps package-test
+	@$(MAKE) page
+	@UPLOT=$(UPLOT_DIR) t/deb/run $(S)
 
 clean:  ## removes build/
 	rm -rf $(BUILD)
 
 help:
-	@sed -n 's/^\([a-z]*\):.*##/\1\t/p' Makefile | expand -t 11
+	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' Makefile | expand -t 14
