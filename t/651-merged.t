@@ -123,7 +123,8 @@ subtest 'Redis away' => sub {
         my $zone = $gw[$i]->status->{zone};
         is($zone->{$_}, $before{ $gw[$i]{name} }{$_}, "$_ is the same")
             for qw(series clients free);
-        cmp_ok(memory($gw[$i]) - $rss[$i], '<', 4096, 'memory of workers');
+        cmp_ok(memory($gw[$i]) - $rss[$i], '<', 4096, 'memory of workers')
+            unless $ENV{ASAN_OPTIONS};      # which keeps what is freed
     }
 
     # it comes back empty: all gateways add what it does not know
