@@ -12,7 +12,9 @@ my $t = Hybrid->new;
 my $ca = $t->ca;
 my $cert = $t->cert($ca, 'gateway.example.com');
 
-mkdir "$t->{dir}/secrets" or die "$t->{dir}/secrets: $!";
+for my $name (qw(secrets clients.d)) {
+    mkdir "$t->{dir}/$name" or die "$t->{dir}/$name: $!";
+}
 
 my %files = (
     'gateway.pem' => $cert->{cert},
@@ -30,22 +32,28 @@ $t->file('secrets/forge.id', "0123456789abcdef.access\n");
 $t->file('secrets/forge.secret', "a-secret\n");
 $t->file('secrets/openai', "a-key\n");
 $t->file('secrets/ollama', "another-key\n");
+$t->file("secrets/access.$_", "value\n") for qw(id secret);
+$t->file('clients.d/lightrag.conf',
+    "hybrid_client lightrag { token l.access sha256:"
+    . '0123456789abcdef' x 4 . "; models *; egress any; }\n");
 
-for my $name (glob "$Hybrid::ROOT/conf/{identity,routing}/nginx.conf") {
+for my $name (glob "$Hybrid::ROOT/conf/*/nginx.conf") {
     open my $in, '<', $name or die "$name: $!";
     my $text = do { local $/; <$in> };
 
     $text =~ s{/etc/nginx/hybrid/}{$t->{dir}/}g;
     $text =~ s{(/run|/var/log/nginx)/}{$t->{dir}/}g;
     $text =~ s{modules/ngx_http_hybrid_module\.so}{$Hybrid::MODULE};
-    $text =~ s{include hybrid_proxy\.conf}
-              {include $Hybrid::ROOT/conf/hybrid_proxy.conf};
+    $text =~ s{include /etc/nginx/modules-enabled/\*\.conf}
+              {load_module $Hybrid::MODULE};
+    $text =~ s{include (hybrid_\w+\.conf)}{include $Hybrid::ROOT/conf/$1}g;
     $text =~ s{^user .*;}{}m;
 
     # names of clouds, which are looked up at start
-    $text =~ s{server [a-z][\w.-]+:443;}{server 127.0.0.1:443;}g;
+    $text =~ s{server\s+[a-z][\w.-]+:443;}{server 127.0.0.1:443;}g;
 
     my $conf = $t->file('nginx.conf', $text);
+    $t->file('error.log', '');
 
     # what "nginx -t" has taken it does not give back
     local $ENV{ASAN_OPTIONS} = "$ENV{ASAN_OPTIONS},detect_leaks=0"
