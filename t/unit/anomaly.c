@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tap.h"
+
 
 /* the clock wraps in the middle of each test */
 #define START  ((ngx_msec_t) -5000)
@@ -30,7 +32,6 @@ static ngx_int_t test_tell(ngx_hybrid_anomaly_e kind, const char *backend,
 static ngx_uint_t test_there(void);
 static ngx_uint_t test_ended(ngx_hybrid_anomaly_place_t *copy);
 static void test_new(ngx_uint_t n);
-static void test_ok(ngx_uint_t ok, const char *what);
 
 
 volatile ngx_msec_t  ngx_current_msec;
@@ -38,8 +39,6 @@ volatile ngx_msec_t  ngx_current_msec;
 static ngx_hybrid_anomalies_t  *table;
 static ngx_shmtx_t              mutex;
 static ngx_int_t                locked;
-static ngx_uint_t               tests;
-static ngx_uint_t               failed;
 
 
 int
@@ -57,9 +56,7 @@ main(void)
 
     test_ok(locked == 0, "every lock was released");
 
-    printf("1..%u\n", (unsigned) tests);
-
-    return failed != 0;
+    return tap_end();
 }
 
 
@@ -418,17 +415,6 @@ test_new(ngx_uint_t n)
     }
 
     ngx_hybrid_anomaly_init(table, n);
-}
-
-
-static void
-test_ok(ngx_uint_t ok, const char *what)
-{
-    printf("%sok %u - %s\n", ok ? "" : "not ", (unsigned) ++tests, what);
-
-    if (!ok) {
-        failed = 1;
-    }
 }
 
 

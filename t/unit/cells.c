@@ -16,6 +16,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "tap.h"
+
 
 #define WORKERS  6
 #define ROUNDS   20000
@@ -43,12 +45,9 @@ static void test_shared(void);
 static pid_t test_fork(ngx_int_t slot);
 static void test_load(void);
 static void test_clear(void);
-static void test_ok(ngx_uint_t ok, const char *what);
 
 
 static test_shared_t  *shared;
-static ngx_uint_t      tests;
-static ngx_uint_t      failed;
 
 
 int
@@ -68,9 +67,7 @@ main(void)
     test_killed();
     test_shared();
 
-    printf("1..%d\n", (int) tests);
-
-    return failed ? 1 : 0;
+    return tap_end();
 }
 
 
@@ -287,17 +284,4 @@ static void
 test_clear(void)
 {
     ngx_memzero(shared, sizeof(test_shared_t));
-}
-
-
-static void
-test_ok(ngx_uint_t ok, const char *what)
-{
-    tests++;
-
-    if (!ok) {
-        failed++;
-    }
-
-    printf("%sok %d - %s\n", ok ? "" : "not ", (int) tests, what);
 }

@@ -12,6 +12,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tap.h"
+
 
 #define START    ((ngx_msec_t) -5000)
 
@@ -39,7 +41,6 @@ static void test_workers(void);
 static void test_worker(void);
 static void test_block(void);
 static ngx_hybrid_health_t *test_health(const char *name);
-static void test_ok(ngx_uint_t ok, const char *what);
 
 
 volatile ngx_msec_t  ngx_current_msec;
@@ -50,8 +51,6 @@ static test_shared_t     *shared;
 static ngx_hybrid_shm_t   shm;
 static ngx_uint_t         full;
 static ngx_int_t          locked;
-static ngx_uint_t         tests;
-static ngx_uint_t         failed;
 
 
 int
@@ -77,9 +76,7 @@ main(void)
 
     test_ok(locked == 0, "every lock was released");
 
-    printf("1..%u\n", (unsigned) tests);
-
-    return failed != 0;
+    return tap_end();
 }
 
 
@@ -354,19 +351,6 @@ test_health(const char *name)
     s.len = strlen(name);
 
     return ngx_hybrid_health(&shm, &s);
-}
-
-
-static void
-test_ok(ngx_uint_t ok, const char *what)
-{
-    tests++;
-
-    if (!ok) {
-        failed++;
-    }
-
-    printf("%sok %u - %s\n", ok ? "" : "not ", (unsigned) tests, what);
 }
 
 

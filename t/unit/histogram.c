@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "tap.h"
+
 
 #define BUCKETS          NGX_HYBRID_HISTOGRAM_BUCKETS
 #define MAX              NGX_HYBRID_HISTOGRAM_MAX
@@ -25,7 +27,6 @@ typedef struct {
 } test_q_t;
 
 
-static void test_ok(ngx_uint_t ok, const char *what);
 static uint64_t test_rand(void);
 static uint64_t *test_counts(void);
 static uint64_t test_diff(uint64_t a, uint64_t b);
@@ -66,9 +67,6 @@ static test_q_t  quantiles[] = {
 #define QUANTILES        (sizeof(quantiles) / sizeof(quantiles[0]))
 
 
-static ngx_uint_t  tests;
-static ngx_uint_t  failed;
-
 static uint64_t    seed = 0x9e3779b97f4a7c15ULL;
 
 
@@ -87,18 +85,7 @@ main(void)
     test_monotone();
     test_merge();
 
-    printf("1..%d\n", (int) tests);
-
-    return failed ? 1 : 0;
-}
-
-
-static void
-test_ok(ngx_uint_t ok, const char *what)
-{
-    printf("%sok %d - %s\n", ok ? "" : "not ", (int) ++tests, what);
-
-    failed += !ok;
+    return tap_end();
 }
 
 

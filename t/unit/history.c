@@ -19,6 +19,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tap.h"
+
 
 #define ROOM     (64 * 1024)
 #define WORKERS  4
@@ -53,7 +55,6 @@ static void test_wander(ngx_uint_t n);
 static uint64_t test_sum(ngx_uint_t i);
 static void test_new(ngx_uint_t n);
 static void test_time(ngx_uint_t minute);
-static void test_ok(ngx_uint_t ok, const char *what);
 
 
 volatile ngx_time_t   *ngx_cached_time;
@@ -64,8 +65,6 @@ static ngx_hybrid_history_t        *history;
 static ngx_hybrid_history_cell_t    cells[8192];
 static ngx_hybrid_history_state_t   state;
 static test_shared_t               *shared;
-static ngx_uint_t                   tests;
-static ngx_uint_t                   failed;
 
 
 int
@@ -92,9 +91,7 @@ main(void)
 
     test_ok(shared->lock == 0, "every lock was released");
 
-    printf("1..%u\n", (unsigned) tests);
-
-    return failed != 0;
+    return tap_end();
 }
 
 
@@ -554,19 +551,6 @@ static void
 test_time(ngx_uint_t minute)
 {
     now.sec = (time_t) minute * 60 + minute % 60;
-}
-
-
-static void
-test_ok(ngx_uint_t ok, const char *what)
-{
-    tests++;
-
-    if (!ok) {
-        failed++;
-    }
-
-    printf("%sok %u - %s\n", ok ? "" : "not ", (unsigned) tests, what);
 }
 
 

@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "tap.h"
+
 
 #define MINUTE   29875512
 #define CELLS    4000
@@ -30,7 +32,6 @@ static ngx_int_t test_labels(void *data, ngx_uint_t series,
 static size_t test_write(size_t size);
 static ngx_uint_t test_wrong_at(const char *text, size_t len);
 static void test_new(ngx_uint_t n);
-static void test_ok(ngx_uint_t ok, const char *what);
 
 
 volatile ngx_time_t   *ngx_cached_time;
@@ -42,8 +43,6 @@ static ngx_hybrid_history_cell_t    cells[CELLS];
 static ngx_hybrid_history_state_t   state;
 static u_char                       text[NGX_HYBRID_HISTORY_TEXT];
 static const char                  *model;
-static ngx_uint_t                   tests;
-static ngx_uint_t                   failed;
 
 
 int
@@ -61,9 +60,7 @@ main(void)
 
     free(history);
 
-    printf("1..%u\n", (unsigned) tests);
-
-    return failed != 0;
+    return tap_end();
 }
 
 
@@ -412,19 +409,6 @@ test_new(ngx_uint_t n)
     }
 
     ngx_hybrid_history_init(history, n, &mutex);
-}
-
-
-static void
-test_ok(ngx_uint_t ok, const char *what)
-{
-    tests++;
-
-    if (!ok) {
-        failed++;
-    }
-
-    printf("%sok %u - %s\n", ok ? "" : "not ", (unsigned) tests, what);
 }
 
 

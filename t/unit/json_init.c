@@ -12,20 +12,17 @@
 
 #include <stdio.h>
 
+#include "tap.h"
+
 
 #define K64  "kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk"
 #define NKEYS  (sizeof(keys) / sizeof(keys[0]))
 
 
-static void test_ok(ngx_uint_t ok, const char *name);
 static void test_table(ngx_hybrid_json_key_t *table, ngx_uint_t n,
     ngx_int_t want, const char *name);
 static ngx_uint_t test_scan(ngx_hybrid_json_key_t *table, ngx_uint_t n,
     const char *body);
-
-
-static ngx_uint_t  tests;
-static ngx_uint_t  failed;
 
 
 static ngx_str_t  kinds[] = {
@@ -102,17 +99,7 @@ main(void)
             == NGX_HYBRID_JSON_VALID,
             "no policy keys at all");
 
-    printf("1..%d\n", (int) tests);
-
-    return failed ? 1 : 0;
-}
-
-
-static void
-test_ok(ngx_uint_t ok, const char *name)
-{
-    printf("%sok %d - %s\n", ok ? "" : "not ", (int) ++tests, name);
-    failed += !ok;
+    return tap_end();
 }
 
 

@@ -21,6 +21,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "tap.h"
+
 
 #define ALL     0xff
 
@@ -55,7 +57,6 @@
     "\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}]}"
 
 
-static void test_ok(ngx_uint_t ok, const char *name);
 static const char *test_token(const char *text, size_t len,
     ngx_hybrid_jwk_t *jwk);
 static void test_verify(const char *text, ngx_hybrid_jwk_t *jwk,
@@ -65,8 +66,6 @@ static void test_change(const char *text, ngx_hybrid_jwk_t *jwk,
 static void test_shape(void);
 
 
-static ngx_uint_t        tests;
-static ngx_uint_t        failed;
 static ngx_hybrid_jws_t  jws;
 
 
@@ -101,20 +100,7 @@ main(void)
 
     test_ok(ERR_peek_error() == 0, "no error is left in OpenSSL's queue");
 
-    printf("1..%d\n", (int) tests);
-
-    return failed ? 1 : 0;
-}
-
-
-static void
-test_ok(ngx_uint_t ok, const char *name)
-{
-    if (!ok) {
-        failed++;
-    }
-
-    printf("%sok %d - %s\n", ok ? "" : "not ", (int) ++tests, name);
+    return tap_end();
 }
 
 

@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "tap.h"
+
 
 /* the clock wraps in the middle of each test */
 #define START  ((ngx_msec_t) -500)
@@ -30,7 +32,6 @@ static void test_new(ngx_uint_t n);
 static ngx_int_t test_enter(uint64_t client, uint64_t cost,
     ngx_uint_t weight);
 static uint64_t test_next(ngx_hybrid_health_t *health);
-static void test_ok(ngx_uint_t ok, const char *what);
 
 
 volatile ngx_msec_t  ngx_current_msec;
@@ -42,8 +43,6 @@ static ngx_hybrid_line_ask_t   ask;
 static ngx_hybrid_health_t    *one, *two, *both[2];
 static ngx_shmtx_t             mutex;
 static ngx_int_t               locked;
-static ngx_uint_t              tests;
-static ngx_uint_t              failed;
 
 
 int
@@ -65,13 +64,11 @@ main(void)
 
     test_ok(locked == 0, "every lock was released");
 
-    printf("1..%u\n", (unsigned) tests);
-
     free(line);
     free(one);
     free(two);
 
-    return failed != 0;
+    return tap_end();
 }
 
 
@@ -436,19 +433,6 @@ static uint64_t
 test_next(ngx_hybrid_health_t *health)
 {
     return (uintptr_t) ngx_hybrid_line_next(line, &mutex, health, SLOTS);
-}
-
-
-static void
-test_ok(ngx_uint_t ok, const char *what)
-{
-    tests++;
-
-    if (!ok) {
-        failed++;
-    }
-
-    printf("%sok %u - %s\n", ok ? "" : "not ", (unsigned) tests, what);
 }
 
 

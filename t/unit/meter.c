@@ -15,6 +15,8 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "tap.h"
+
 
 #define MSEC    1000ULL
 #define SEC     (1000 * MSEC)
@@ -35,11 +37,6 @@ static void test_credits(void);
 static void test_owed(void);
 static void test_wrap(void);
 static void test_periods(void);
-static void test_ok(ngx_uint_t ok, const char *what);
-
-
-static ngx_uint_t  tests;
-static ngx_uint_t  failed;
 
 
 int
@@ -55,9 +52,7 @@ main(void)
     test_wrap();
     test_periods();
 
-    printf("1..%d\n", (int) tests);
-
-    return failed ? 1 : 0;
+    return tap_end();
 }
 
 
@@ -341,17 +336,4 @@ test_periods(void)
 
     test_ok(n > 100000, "days of three centuries");
     test_ok(bad == 0, "and their months");
-}
-
-
-static void
-test_ok(ngx_uint_t ok, const char *what)
-{
-    tests++;
-
-    if (!ok) {
-        failed++;
-    }
-
-    printf("%sok %d - %s\n", ok ? "" : "not ", (int) tests, what);
 }

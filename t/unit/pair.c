@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "tap.h"
+
 
 /* the clock wraps in the middle of each test */
 #define START  ((ngx_msec_t) -5000)
@@ -23,7 +25,6 @@ static void test_who(void);
 static void test_size(void);
 static ngx_hybrid_pair_t *test_make(const char *backend, const char *model);
 static void test_new(ngx_uint_t n);
-static void test_ok(ngx_uint_t ok, const char *what);
 
 
 volatile ngx_msec_t  ngx_current_msec;
@@ -31,8 +32,6 @@ volatile ngx_msec_t  ngx_current_msec;
 static ngx_hybrid_pairs_t  *pairs;
 static ngx_shmtx_t          mutex;
 static ngx_int_t            locked;
-static ngx_uint_t           tests;
-static ngx_uint_t           failed;
 
 
 int
@@ -48,9 +47,7 @@ main(void)
 
     test_ok(locked == 0, "every lock was released");
 
-    printf("1..%u\n", (unsigned) tests);
-
-    return failed != 0;
+    return tap_end();
 }
 
 
@@ -342,19 +339,6 @@ test_new(ngx_uint_t n)
     }
 
     ngx_hybrid_pairs_init(pairs, n);
-}
-
-
-static void
-test_ok(ngx_uint_t ok, const char *what)
-{
-    tests++;
-
-    if (!ok) {
-        failed++;
-    }
-
-    printf("%sok %u - %s\n", ok ? "" : "not ", (unsigned) tests, what);
 }
 
 

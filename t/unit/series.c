@@ -13,6 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tap.h"
+
 
 #define SIZE     (256 * 1024)
 #define WORKERS  4
@@ -38,12 +40,9 @@ static void test_new(void);
 static ngx_hybrid_series_t *test_get(const char *client, const char *backend,
     const char *model);
 static uint64_t test_sum(ngx_hybrid_series_t *series, ngx_uint_t table);
-static void test_ok(ngx_uint_t ok, const char *what);
 
 
 static test_shared_t  *shared;
-static ngx_uint_t      tests;
-static ngx_uint_t      failed;
 
 
 int
@@ -61,9 +60,7 @@ main(void)
     test_octaves();
     test_workers();
 
-    printf("1..%u\n", (unsigned) tests);
-
-    return failed != 0;
+    return tap_end();
 }
 
 
@@ -325,19 +322,6 @@ test_sum(ngx_hybrid_series_t *series, ngx_uint_t table)
     }
 
     return sum;
-}
-
-
-static void
-test_ok(ngx_uint_t ok, const char *what)
-{
-    tests++;
-
-    if (!ok) {
-        failed++;
-    }
-
-    printf("%sok %u - %s\n", ok ? "" : "not ", (unsigned) tests, what);
 }
 
 

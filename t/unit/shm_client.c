@@ -14,6 +14,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tap.h"
+
 
 #define START    ((ngx_msec_t) -5000)
 #define IDLE     2000
@@ -66,7 +68,6 @@ static ngx_hybrid_shm_client_t *test_client(const char *name);
 static ngx_hybrid_shm_client_t *test_number(ngx_uint_t n);
 static void test_give(ngx_hybrid_shm_client_t *client);
 static ngx_pid_t test_gone(void);
-static void test_ok(ngx_uint_t ok, const char *what);
 
 
 volatile ngx_msec_t    ngx_current_msec;
@@ -79,8 +80,6 @@ static ngx_cycle_t       cycle;
 static test_shared_t    *shared;
 static test_process_t    master, one, two;
 static test_process_t   *process;
-static ngx_uint_t        tests;
-static ngx_uint_t        failed;
 
 
 int
@@ -105,9 +104,7 @@ main(void)
 
     test_ok(shared->lock == 0, "every lock was released");
 
-    printf("1..%u\n", (unsigned) tests);
-
-    return failed != 0;
+    return tap_end();
 }
 
 
@@ -617,19 +614,6 @@ test_gone(void)
     (void) waitpid(pid, NULL, 0);
 
     return pid;
-}
-
-
-static void
-test_ok(ngx_uint_t ok, const char *what)
-{
-    tests++;
-
-    if (!ok) {
-        failed++;
-    }
-
-    printf("%sok %u - %s\n", ok ? "" : "not ", (unsigned) tests, what);
 }
 
 

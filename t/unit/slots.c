@@ -15,6 +15,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "tap.h"
+
 
 #define MASTER(first, last, host, port)                                       \
     "*3\r\n:" #first "\r\n:" #last "\r\n*3\r\n" host "\r\n:" #port "\r\n"     \
@@ -53,11 +55,6 @@ static void test_answers(void);
 static void test_redirects(void);
 static void test_literals(void);
 static redisReply *test_reply(const char *text, size_t len);
-static void test_ok(ngx_uint_t ok, const char *what);
-
-
-static ngx_uint_t  tests;
-static ngx_uint_t  failed;
 
 
 /* what CLUSTER KEYSLOT of Redis 7.0 says */
@@ -180,9 +177,7 @@ main(void)
     test_redirects();
     test_literals();
 
-    printf("1..%u\n", (unsigned) tests);
-
-    return failed != 0;
+    return tap_end();
 }
 
 
@@ -390,17 +385,4 @@ test_reply(const char *text, size_t len)
     redisReaderFree(reader);
 
     return reply;
-}
-
-
-static void
-test_ok(ngx_uint_t ok, const char *what)
-{
-    tests++;
-
-    if (!ok) {
-        failed++;
-    }
-
-    printf("%s %u - %s\n", ok ? "ok" : "not ok", (unsigned) tests, what);
 }

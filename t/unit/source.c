@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "tap.h"
+
 
 #define START     1700000000000
 #define INTERVAL  NGX_HYBRID_SOURCE_INTERVAL
@@ -31,7 +33,6 @@ static ngx_uint_t test_fail(const char *addr, ngx_msec_t now);
 static ngx_uint_t test_why(const char *addr, const char *why, ngx_msec_t now);
 static ngx_uint_t test_text(const char *text);
 static void test_new(ngx_uint_t n);
-static void test_ok(ngx_uint_t ok, const char *what);
 
 
 static ngx_hybrid_sources_t        *table;
@@ -39,8 +40,6 @@ static ngx_hybrid_source_report_t   report;
 static ngx_msec_t                   waits;
 static ngx_shmtx_t                  mutex;
 static ngx_int_t                    locked;
-static ngx_uint_t                   tests;
-static ngx_uint_t                   failed;
 
 
 int
@@ -60,9 +59,7 @@ main(void)
 
     test_ok(locked == 0, "every lock was released");
 
-    printf("1..%u\n", (unsigned) tests);
-
-    return failed != 0;
+    return tap_end();
 }
 
 
@@ -509,15 +506,6 @@ test_new(ngx_uint_t n)
     }
 
     ngx_hybrid_source_init(table, n, 12345);
-}
-
-
-static void
-test_ok(ngx_uint_t ok, const char *what)
-{
-    tests++;
-    failed += !ok;
-    printf("%sok %u - %s\n", ok ? "" : "not ", (unsigned) tests, what);
 }
 
 

@@ -15,6 +15,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "tap.h"
+
 
 #define ollama     ngx_http_hybrid_dialect_ollama
 #define openai     ngx_http_hybrid_dialect_openai
@@ -80,14 +82,10 @@ static test_case_t  test_cases[] = {
 };
 
 
-static void test_ok(ngx_uint_t ok, const char *what);
 static void test_case(test_case_t *tc);
 static void test_form(void);
 static void test_prices(void);
 static void test_costs(void);
-
-
-static ngx_uint_t  tests, failed;
 
 
 int
@@ -103,17 +101,7 @@ main(void)
     test_prices();
     test_costs();
 
-    printf("1..%lu\n", (unsigned long) tests);
-
-    return failed != 0;
-}
-
-
-static void
-test_ok(ngx_uint_t ok, const char *what)
-{
-    failed += !ok;
-    printf("%sok %lu - %s\n", ok ? "" : "not ", (unsigned long) ++tests, what);
+    return tap_end();
 }
 
 
