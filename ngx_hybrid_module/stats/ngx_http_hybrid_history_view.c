@@ -616,19 +616,7 @@ ngx_http_hybrid_history_minute(ngx_http_hybrid_history_view_t *view,
 static void
 ngx_http_hybrid_history_done(ngx_http_hybrid_history_view_t *view)
 {
-    ngx_http_request_t  *r;
-
-    r = view->request;
-
-    r->write_event_handler = ngx_http_hybrid_history_resume;
-
-    /* it may be a subrequest, which the connection does not know */
-
-    if (ngx_http_post_request(r, NULL) != NGX_OK) {
-        r->connection->error = 1;
-    }
-
-    ngx_post_event(r->connection->write, &ngx_posted_events);
+    ngx_http_hybrid_stats_wake(view->request, ngx_http_hybrid_history_resume);
 }
 
 

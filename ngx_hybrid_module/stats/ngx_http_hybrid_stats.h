@@ -125,6 +125,10 @@ typedef void (*ngx_http_hybrid_merge_pt)(ngx_http_hybrid_view_t *view,
 ngx_int_t ngx_http_hybrid_merge(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_merge_pt done);
 
+/* from a callback: nginx's own loop calls handler, also of a subrequest */
+void ngx_http_hybrid_stats_wake(ngx_http_request_t *r,
+    ngx_http_event_handler_pt handler);
+
 /* text for the client */
 void ngx_http_hybrid_view_json(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out);

@@ -136,12 +136,17 @@ ngx_http_hybrid_status_asks(ngx_http_request_t *r, char *name)
 static void
 ngx_http_hybrid_status_merged(ngx_http_hybrid_view_t *view, ngx_uint_t ok)
 {
-    ngx_http_request_t  *r;
-
-    r = view->request;
     view->all = ok;
 
-    r->write_event_handler = ngx_http_hybrid_status_resume;
+    ngx_http_hybrid_stats_wake(view->request, ngx_http_hybrid_status_resume);
+}
+
+
+void
+ngx_http_hybrid_stats_wake(ngx_http_request_t *r,
+    ngx_http_event_handler_pt handler)
+{
+    r->write_event_handler = handler;
 
     /* it may be a subrequest, which the connection does not know */
 

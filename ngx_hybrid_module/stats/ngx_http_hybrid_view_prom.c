@@ -24,10 +24,8 @@ static void ngx_http_hybrid_prom_fallbacks(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out);
 static void ngx_http_hybrid_prom_tokens(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out);
-static void ngx_http_hybrid_prom_spent(ngx_http_hybrid_view_t *view,
+static void ngx_http_hybrid_prom_counter(ngx_http_hybrid_view_t *view,
     ngx_uint_t count, const char *name, const char *help,
-    ngx_http_hybrid_out_t *out);
-static void ngx_http_hybrid_prom_retries(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out);
 static void ngx_http_hybrid_prom_refusals(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out);
@@ -65,15 +63,18 @@ ngx_http_hybrid_view_prometheus(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_prom_refusals(view, out);
     ngx_http_hybrid_prom_fallbacks(view, out);
     ngx_http_hybrid_prom_shadow(view, out);
-    ngx_http_hybrid_prom_retries(view, out);
-    ngx_http_hybrid_prom_spent(view, NGX_HYBRID_COUNT_BODY,
-                               "request_body_seconds_total",
-                               "Until the body of a request had come, of "
-                               "answered ones.", out);
-    ngx_http_hybrid_prom_spent(view, NGX_HYBRID_COUNT_FAILED,
-                               "failed_tries_seconds_total",
-                               "From the first try to the last one, of "
-                               "answered requests.", out);
+    ngx_http_hybrid_prom_counter(view, NGX_HYBRID_COUNT_RETRIES,
+                                 "retries_total",
+                                 "Tries of requests beyond their first one.",
+                                 out);
+    ngx_http_hybrid_prom_counter(view, NGX_HYBRID_COUNT_BODY,
+                                 "request_body_seconds_total",
+                                 "Until the body of a request had come, of "
+                                 "answered ones.", out);
+    ngx_http_hybrid_prom_counter(view, NGX_HYBRID_COUNT_FAILED,
+                                 "failed_tries_seconds_total",
+                                 "From the first try to the last one, of "
+                                 "answered requests.", out);
     ngx_http_hybrid_prom_tokens(view, out);
     ngx_http_hybrid_prom_cold(view, models, out);
 
@@ -295,56 +296,39 @@ ngx_http_hybrid_prom_tokens(ngx_http_hybrid_view_t *view,
 }
 
 
-/* what is in no histogram: milliseconds of a series, in seconds */
+/* counts[count] of each series; "_seconds_total" are counted in milliseconds */
 
 static void
-ngx_http_hybrid_prom_spent(ngx_http_hybrid_view_t *view, ngx_uint_t count,
+ngx_http_hybrid_prom_counter(ngx_http_hybrid_view_t *view, ngx_uint_t count,
     const char *name, const char *help, ngx_http_hybrid_out_t *out)
 {
-    ngx_uint_t              n;
+    uint64_t                value;
+    ngx_uint_t              n, seconds;
     ngx_http_hybrid_row_t  *row;
+
+    seconds = (count != NGX_HYBRID_COUNT_RETRIES);
 
     ngx_http_hybrid_prom_head(out, name, "counter", help);
 
     for (n = 0; n < view->rows.nelts; n++) {
         row = (ngx_http_hybrid_row_t *) view->rows.elts + n;
+        value = row->sum->counts[count];
 
-        if (row->sum->counts[count] == 0) {
+        if (value == 0) {
             continue;
         }
 
         ngx_http_hybrid_out(out,
             "ngx_hybrid_%s{client=\"%V\",backend=\"%V\",model=\"%V\","
-            "scope=\"%s\"} %.3f\n", name, &row->client, &row->backend,
-            &row->model, ngx_http_hybrid_view_scope(view),
-            (double) row->sum->counts[count] / 1000);
-    }
-}
+            "scope=\"%s\"} ", name, &row->client, &row->backend,
+            &row->model, ngx_http_hybrid_view_scope(view));
 
+        if (seconds) {
+            ngx_http_hybrid_out(out, "%.3f\n", (double) value / 1000);
 
-static void
-ngx_http_hybrid_prom_retries(ngx_http_hybrid_view_t *view,
-    ngx_http_hybrid_out_t *out)
-{
-    ngx_uint_t              n;
-    ngx_http_hybrid_row_t  *row;
-
-    ngx_http_hybrid_prom_head(out, "retries_total", "counter",
-                              "Tries of requests beyond their first one.");
-
-    for (n = 0; n < view->rows.nelts; n++) {
-        row = (ngx_http_hybrid_row_t *) view->rows.elts + n;
-
-        if (row->sum->counts[NGX_HYBRID_COUNT_RETRIES] == 0) {
-            continue;
+        } else {
+            ngx_http_hybrid_out(out, "%uL\n", value);
         }
-
-        ngx_http_hybrid_out(out,
-            "ngx_hybrid_retries_total{client=\"%V\",backend=\"%V\","
-            "model=\"%V\",scope=\"%s\"} %uL\n",
-            &row->client, &row->backend, &row->model,
-            ngx_http_hybrid_view_scope(view),
-            row->sum->counts[NGX_HYBRID_COUNT_RETRIES]);
     }
 }
 

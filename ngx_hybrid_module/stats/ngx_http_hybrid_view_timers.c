@@ -32,6 +32,11 @@ typedef struct {
 } ngx_http_hybrid_prom_timer_t;
 
 
+/* a bound in seconds, as Prometheus is told it */
+
+#define le(s)  { (uint64_t) ((s) * 1e6 + 0.5), ngx_string(#s) }
+
+
 static void ngx_http_hybrid_prom_histogram(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_row_t *row, ngx_uint_t timer, ngx_http_hybrid_out_t *out);
 static ngx_uint_t ngx_http_hybrid_prom_timed(ngx_array_t *rows);
@@ -43,22 +48,10 @@ static uint64_t ngx_http_hybrid_prom_middle(ngx_uint_t bucket);
 /* gen_ai.server.request.duration, and twice more: a model may be loaded */
 
 static ngx_http_hybrid_bound_t  ngx_http_hybrid_bounds_total[] = {
-    { 10000, ngx_string("0.01") },
-    { 20000, ngx_string("0.02") },
-    { 40000, ngx_string("0.04") },
-    { 80000, ngx_string("0.08") },
-    { 160000, ngx_string("0.16") },
-    { 320000, ngx_string("0.32") },
-    { 640000, ngx_string("0.64") },
-    { 1280000, ngx_string("1.28") },
-    { 2560000, ngx_string("2.56") },
-    { 5120000, ngx_string("5.12") },
-    { 10240000, ngx_string("10.24") },
-    { 20480000, ngx_string("20.48") },
-    { 40960000, ngx_string("40.96") },
-    { 81920000, ngx_string("81.92") },
-    { 163840000, ngx_string("163.84") },
-    { 327680000, ngx_string("327.68") },
+    le(0.01), le(0.02), le(0.04), le(0.08), le(0.16),
+    le(0.32), le(0.64), le(1.28), le(2.56), le(5.12),
+    le(10.24), le(20.48), le(40.96), le(81.92), le(163.84),
+    le(327.68),
     { 0, ngx_null_string }
 };
 
@@ -66,26 +59,10 @@ static ngx_http_hybrid_bound_t  ngx_http_hybrid_bounds_total[] = {
 /* gen_ai.server.time_to_first_token, and longer ones */
 
 static ngx_http_hybrid_bound_t  ngx_http_hybrid_bounds_first[] = {
-    { 1000, ngx_string("0.001") },
-    { 5000, ngx_string("0.005") },
-    { 10000, ngx_string("0.01") },
-    { 20000, ngx_string("0.02") },
-    { 40000, ngx_string("0.04") },
-    { 60000, ngx_string("0.06") },
-    { 80000, ngx_string("0.08") },
-    { 100000, ngx_string("0.1") },
-    { 250000, ngx_string("0.25") },
-    { 500000, ngx_string("0.5") },
-    { 750000, ngx_string("0.75") },
-    { 1000000, ngx_string("1") },
-    { 2500000, ngx_string("2.5") },
-    { 5000000, ngx_string("5") },
-    { 7500000, ngx_string("7.5") },
-    { 10000000, ngx_string("10") },
-    { 30000000, ngx_string("30") },
-    { 60000000, ngx_string("60") },
-    { 120000000, ngx_string("120") },
-    { 300000000, ngx_string("300") },
+    le(0.001), le(0.005), le(0.01), le(0.02), le(0.04),
+    le(0.06), le(0.08), le(0.1), le(0.25), le(0.5),
+    le(0.75), le(1), le(2.5), le(5), le(7.5), le(10),
+    le(30), le(60), le(120), le(300),
     { 0, ngx_null_string }
 };
 
@@ -93,19 +70,9 @@ static ngx_http_hybrid_bound_t  ngx_http_hybrid_bounds_first[] = {
 /* gen_ai.server.time_per_output_token */
 
 static ngx_http_hybrid_bound_t  ngx_http_hybrid_bounds_token[] = {
-    { 10000, ngx_string("0.01") },
-    { 25000, ngx_string("0.025") },
-    { 50000, ngx_string("0.05") },
-    { 75000, ngx_string("0.075") },
-    { 100000, ngx_string("0.1") },
-    { 150000, ngx_string("0.15") },
-    { 200000, ngx_string("0.2") },
-    { 300000, ngx_string("0.3") },
-    { 400000, ngx_string("0.4") },
-    { 500000, ngx_string("0.5") },
-    { 750000, ngx_string("0.75") },
-    { 1000000, ngx_string("1") },
-    { 2500000, ngx_string("2.5") },
+    le(0.01), le(0.025), le(0.05), le(0.075), le(0.1),
+    le(0.15), le(0.2), le(0.3), le(0.4), le(0.5), le(0.75),
+    le(1), le(2.5),
     { 0, ngx_null_string }
 };
 
@@ -113,19 +80,9 @@ static ngx_http_hybrid_bound_t  ngx_http_hybrid_bounds_token[] = {
 /* a tunnel's way there and back, up to a connect that was lost and repeated */
 
 static ngx_http_hybrid_bound_t  ngx_http_hybrid_bounds_connect[] = {
-    { 500, ngx_string("0.0005") },
-    { 1000, ngx_string("0.001") },
-    { 2500, ngx_string("0.0025") },
-    { 5000, ngx_string("0.005") },
-    { 10000, ngx_string("0.01") },
-    { 25000, ngx_string("0.025") },
-    { 50000, ngx_string("0.05") },
-    { 100000, ngx_string("0.1") },
-    { 250000, ngx_string("0.25") },
-    { 500000, ngx_string("0.5") },
-    { 1000000, ngx_string("1") },
-    { 2500000, ngx_string("2.5") },
-    { 5000000, ngx_string("5") },
+    le(0.0005), le(0.001), le(0.0025), le(0.005), le(0.01),
+    le(0.025), le(0.05), le(0.1), le(0.25), le(0.5), le(1),
+    le(2.5), le(5),
     { 0, ngx_null_string }
 };
 
@@ -133,20 +90,9 @@ static ngx_http_hybrid_bound_t  ngx_http_hybrid_bounds_connect[] = {
 /* what a machine does before it answers, and what one waits for */
 
 static ngx_http_hybrid_bound_t  ngx_http_hybrid_bounds_wait[] = {
-    { 10000, ngx_string("0.01") },
-    { 25000, ngx_string("0.025") },
-    { 50000, ngx_string("0.05") },
-    { 100000, ngx_string("0.1") },
-    { 250000, ngx_string("0.25") },
-    { 500000, ngx_string("0.5") },
-    { 1000000, ngx_string("1") },
-    { 2500000, ngx_string("2.5") },
-    { 5000000, ngx_string("5") },
-    { 10000000, ngx_string("10") },
-    { 30000000, ngx_string("30") },
-    { 60000000, ngx_string("60") },
-    { 120000000, ngx_string("120") },
-    { 300000000, ngx_string("300") },
+    le(0.01), le(0.025), le(0.05), le(0.1), le(0.25),
+    le(0.5), le(1), le(2.5), le(5), le(10), le(30), le(60),
+    le(120), le(300),
     { 0, ngx_null_string }
 };
 
