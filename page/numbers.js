@@ -27,7 +27,8 @@ const hybridNumbers = (() => {
                         "shadowed_" + i),
                     "cold_starts", "retries", "input_tokens",
                     "output_tokens", "body_milliseconds",
-                    "failed_tries_milliseconds"];
+                    "failed_tries_milliseconds",
+                    "first_token_wait_milliseconds"];
 
     const REFUSED = ["unauthorized", "denied", "limited", "unavailable"];
     const FAILED = ["backend_error", "broken"];
@@ -400,32 +401,26 @@ const hybridNumbers = (() => {
     const STAGES = ["queue", "body", "failed", "network", "load", "prompt",
                     "wait", "generation"];
 
-    // Seconds of all answered requests together. A first token's time begins
-    // with the last try; what of it none of the measured stages explains is
-    // "wait". Not every answer has a first token that can be seen: those are
-    // taken to be like the rest, as far as they took that long.
+    // Seconds of all answered requests together. What of a stream's first
+    // token none of the measured stages explains is "wait". An answer that is
+    // no stream has no first token that can be seen: what it waited for, and
+    // its backend doesn't tell, is among its generation.
 
     function stages(row) {
         const total = row.timer(T.total);
-        const first = row.timer(T.firstToken);
         const parts = { queue: row.timer(T.queue).sum,
                         body: row.count("body_milliseconds") / 1000,
                         failed: row.count("failed_tries_milliseconds") / 1000,
                         network: row.timer(T.connect).sum,
                         load: row.timer(T.load).sum,
-                        prompt: row.timer(T.prompt).sum };
-        const known = parts.network + parts.load + parts.prompt;
-        const before = parts.queue + parts.body + parts.failed;
-        const until = first.n ? Math.min(first.sum * total.n / first.n,
-                                         Math.max(total.sum - before, 0)) : 0;
+                        prompt: row.timer(T.prompt).sum,
+                        wait: row.count("first_token_wait_milliseconds")
+                              / 1000 };
+        const known = Object.values(parts).reduce((n, part) => n + part, 0);
 
-        // less is what the buckets of histograms make of nothing
+        parts.generation = Math.max(total.sum - known, 0);
 
-        parts.wait = until - known > 0.07 * until ? until - known : 0;
-        parts.generation = Math.max(total.sum - before - known - parts.wait,
-                                    0);
-
-        const all = STAGES.reduce((n, name) => n + parts[name], 0);
+        const all = known + parts.generation;
 
         return { n: total.n, seconds: all, parts,
                  share: (name) => all ? parts[name] / all : 0,

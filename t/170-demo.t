@@ -72,6 +72,14 @@ subtest 'without Redis' => sub {
     like($answers[1][1], qr/^X-Hybrid-Reason: model_denied\r$/m, 'why');
     like($answers[2][1], qr/^X-Hybrid-Fallback: error\r$/m, 'why');
 
+    # and what an operator is told to try
+    my ($url) = slurp($out) =~ /^export (HYBRID_URL=\S+)$/m;
+    my @ctl = slurp($out) =~ /^(\S+hybrid-ctl -t .*)$/mg;
+    is(scalar @ctl, 3, 'three more');
+    like(`$url $ctl[0] --once 2>&1`, qr/^demo +3 +- +1 +1\/3$/m, 'top');
+    like(`$url $ctl[1] 2>&1`, qr/forge/, 'explain');
+    like(`$url $ctl[2] 2>&1`, qr/^forge: drain /, 'drain');
+
     my ($page) = slurp($out) =~ /^  status +(\S+)/m;
     like(`curl -s $page`, qr/^<!doctype html>.*<\/html>/s, 'the page');
     like(`curl -s ${page}status`, qr/^\{.*"ok":1/s, 'counted');

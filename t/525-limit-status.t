@@ -151,6 +151,8 @@ subtest 'the status, of one gateway' => sub {
          'Prometheus: left');
     like($text, qr/^ngx_hybrid_limit_quota\{client="many",limit="budget"\} 5/m,
          'quota');
+    like($text, qr/^ngx_hybrid_limit_burst\{client="many",limit="rate"\} 100$/m,
+         'burst: what can be left');
     like($text, qr/^ngx_hybrid_limit_leased\{client="many",limit="rate"\} 0/m,
          'leased');
     like($text, qr/^ngx_hybrid_limit_waiting\{client="many"\} 3$/m, 'waiting');

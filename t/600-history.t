@@ -191,6 +191,14 @@ subtest 'without Redis' => sub {
         like($got->{body}, qr/\?history=\d+&since=\d+"\n\z/, 'says why');
     }
 
+    for my $scope ('=gatway', '=', '', '=alle', '=GATEWAY') {
+        for my $of ('status?', 'metrics?', 'status?history=' . hour() . '&') {
+            my $got = http($gw, 'GET', "/hybrid/${of}scope$scope");
+            is($got->{status}, 400, "${of}scope$scope: 400");
+            like($got->{body}, qr/^"scope" is "all" or "gateway"$/, 'why');
+        }
+    }
+
     # it is in the zone: neither a reload nor a killed worker change it
 
     my $before = brief(history($gw));

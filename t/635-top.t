@@ -63,6 +63,8 @@ my $text = $t->run(@ctl, '-u', $url, 'top', '--once');
 is $t->{rc}, 0, 'hybrid-ctl top --once' or diag $text;
 like $text, qr/\A! backend_down: down: no path to it is up/, 'anomalies first';
 like $text, qr/^forge +- +0 +4 +0 +m1:latest$/m, 'backends';
+like $text, qr/^down +down +0 +- +0 *$/m, 'one that is down';
+like $text, qr/^  127\.0\.0\.1:$down +down +- ms$/m, 'nobody knows how fast';
 like $text, qr/^  \Q$forge->{addr}\E +up +\d+\.\d ms$/m, 'paths';
 like $text, qr/^forge +m1 +3 +- +[\d.]+ +[\d.]+ +- +0$/m, 'models';
 like $text, qr/^alice +4 +- +1 +1\/4$/m, 'clients';
@@ -98,6 +100,17 @@ kill INT => $child if $child;
 ok poll { waitpid($pid, POSIX::WNOHANG()) }, 'it ends when it is told to';
 like screen(), qr/\e\[\?25l/, 'the cursor was away';
 like screen(), qr/\e\[\?25h\s*(?:\nScript done.*)?\z/s, 'and is back';
+
+# one gateway that is away does not keep the other from being looked at
+my $away = 'http://127.0.0.1:' . $t->closed_port . '/';
+$text = $t->run(@ctl, '-u', $away, '-u', $url, qw(top --once));
+is $t->{rc} >> 8, 1, 'one is away';
+like $text, qr/^hybrid-ctl: \Q$away\E: \(7\) /m, 'which';
+like $text, qr/^forge +- +0 +4 /m, 'the other one is shown';
+unlike $text, qr/^000$/m, 'no status where there is none';
+$text = $t->run(@ctl, '-u', $away, qw(top --once));
+is $t->{rc} >> 8, 1, 'none is there';
+is scalar(() = $text =~ /\n/g), 1, 'in one line' or diag $text;
 
 for my $wrong ([qw(top forge)], [qw(top -n 0)], [qw(top -n x)]) {
     $t->run(@ctl, @$wrong);

@@ -219,6 +219,39 @@ subtest 'one gateway' => sub {
 };
 
 
+# what a machine tells of its time is not waited for; what it keeps to itself,
+# as all do in OpenAI's dialect, is, if it shows: in a stream
+subtest 'waiting for the first token' => sub {
+    my $slow = backend(name => 'slow', models => 'mistral:7b', args => {
+        'prompt-ms' => 200, 'token-ms' => 2, tokens => 8 });
+    my $gw = gateway(http => <<"END");
+        hybrid_zone 4m;
+        $client{alice}{conf}
+        hybrid_backend slow { pass http://127.0.0.1:$slow->{port}; probe off;
+                              models *; }
+        hybrid_route * slow;
+END
+    my $wait = 'ngx_hybrid_first_token_wait_seconds_total';
+
+    for my $case ([ '/api/chat', 1, 0, 0.15 ],
+        [ '/v1/chat/completions', 0, 0, 0.15 ],
+        [ '/v1/chat/completions', 1, 0.19, 1e9 ])
+    {
+        my ($path, $stream, $least, $most) = @$case;
+        my $before = total(metrics($gw), 'ngx_hybrid_requests_total');
+        is(ask($gw, $client{alice}, path => $path, stream => $stream), 200,
+            "$path, stream $stream");
+        my $text;
+        wait_until(sub { $text = metrics($gw);
+            total($text, 'ngx_hybrid_requests_total') > $before });
+        my $n = total($text, $wait, client => 'alice', backend => 'slow');
+        cmp_ok($n, '>=', $least, "waited for $n s");
+        cmp_ok($n, '<=', $most, 'and no longer') if !$Hybrid::VALGRIND;
+        lint($text, 'a wait');
+    }
+};
+
+
 subtest 'two gateways and Redis' => sub {
     my @gw = map { gateway(name => "all$_", workers => 2, server => $shadow,
         http => conf("hybrid_redis 127.0.0.1:$redis->{port} timeout=2s;")) }

@@ -76,7 +76,8 @@ typedef enum {
 #define NGX_HYBRID_COUNT_OUTPUT     (NGX_HYBRID_COUNT_COLD + 3)
 #define NGX_HYBRID_COUNT_BODY       (NGX_HYBRID_COUNT_COLD + 4)  /* msec */
 #define NGX_HYBRID_COUNT_FAILED     (NGX_HYBRID_COUNT_COLD + 5)  /* msec */
-#define NGX_HYBRID_COUNTS           (NGX_HYBRID_COUNT_COLD + 6)
+#define NGX_HYBRID_COUNT_WAIT       (NGX_HYBRID_COUNT_COLD + 6)  /* msec */
+#define NGX_HYBRID_COUNTS           (NGX_HYBRID_COUNT_COLD + 7)
 
 
 typedef enum {

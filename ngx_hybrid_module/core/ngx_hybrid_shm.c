@@ -13,7 +13,7 @@ static void ngx_hybrid_shm_check_size(ngx_shm_zone_t *zone);
 
 
 /* "hybrid" and the version of this layout */
-#define NGX_HYBRID_SHM_MAGIC    0x687962726964000eULL
+#define NGX_HYBRID_SHM_MAGIC    0x687962726964000fULL
 
 /* this part of the zone is for models on backends */
 #define NGX_HYBRID_SHM_PAIRS    64

@@ -41,7 +41,7 @@ static const ngx_http_hybrid_explain_why_t  ngx_http_hybrid_explain_whys[] = {
     { ngx_string("models"), "its models lines do not have it" },
     { ngx_string("duplicate"), "it is there already" },
     { ngx_string("embedding_model"), "it would embed by another model" },
-    { ngx_string("no_model"), "the model is not on its list" },
+    { ngx_string("no_model"), "its list, if it has told one, lacks the model" },
     { ngx_string("egress"), "this client's requests may not go there" },
     { ngx_string("drained"), "drained by an operator" },
     { ngx_string("disabled"), "disabled by an operator" },

@@ -67,9 +67,9 @@ ngx_int_t ngx_http_hybrid_history_text(ngx_http_hybrid_history_t *history,
 void ngx_http_hybrid_history_key(ngx_http_hybrid_main_conf_t *hmcf,
     uint32_t hour, ngx_str_t *key, u_char *p);
 
-/* ?history=<hour>, as a content handler */
+/* ?history=<hour>, as a content handler; alone: not of other gateways */
 ngx_int_t ngx_http_hybrid_history_answer(ngx_http_request_t *r,
-    ngx_http_hybrid_ctx_t *ctx, ngx_str_t *hour);
+    ngx_http_hybrid_ctx_t *ctx, ngx_str_t *hour, ngx_uint_t alone);
 
 
 #endif /* _NGX_HTTP_HYBRID_HISTORY_H_INCLUDED_ */

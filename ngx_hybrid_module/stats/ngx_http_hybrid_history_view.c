@@ -60,8 +60,6 @@ typedef struct {
 static ngx_int_t ngx_http_hybrid_history_number(ngx_str_t *arg,
     uint32_t max, uint32_t *n);
 static ngx_int_t ngx_http_hybrid_history_wrong(ngx_http_request_t *r);
-static ngx_uint_t ngx_http_hybrid_history_merge(ngx_http_request_t *r,
-    ngx_http_hybrid_history_view_t *view);
 static void ngx_http_hybrid_history_detach(void *data);
 static ngx_int_t ngx_http_hybrid_history_keys(
     ngx_http_hybrid_history_view_t *view);
@@ -88,7 +86,7 @@ static ngx_int_t ngx_http_hybrid_history_output(ngx_http_request_t *r,
 
 ngx_int_t
 ngx_http_hybrid_history_answer(ngx_http_request_t *r,
-    ngx_http_hybrid_ctx_t *ctx, ngx_str_t *hour)
+    ngx_http_hybrid_ctx_t *ctx, ngx_str_t *hour, ngx_uint_t alone)
 {
     ngx_str_t                        since;
     ngx_http_cleanup_t              *cln;
@@ -133,7 +131,9 @@ ngx_http_hybrid_history_answer(ngx_http_request_t *r,
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    if (!ngx_http_hybrid_history_merge(r, view)) {
+    if (view->conf->redis == NULL || alone
+        || ngx_http_hybrid_history_keys(view) != NGX_OK)
+    {
         ngx_http_hybrid_history_alone(view);
     }
 
@@ -193,25 +193,6 @@ ngx_http_hybrid_history_wrong(ngx_http_request_t *r)
     ngx_str_set(&type, "text/plain");
 
     return ngx_http_send_response(r, NGX_HTTP_BAD_REQUEST, &type, &cv);
-}
-
-
-/* 0: there is no Redis to ask, or it is not to be asked */
-
-static ngx_uint_t
-ngx_http_hybrid_history_merge(ngx_http_request_t *r,
-    ngx_http_hybrid_history_view_t *view)
-{
-    ngx_str_t  scope;
-
-    if (view->conf->redis == NULL
-        || (ngx_http_arg(r, (u_char *) "scope", 5, &scope) == NGX_OK
-            && scope.len == 7 && ngx_memcmp(scope.data, "gateway", 7) == 0))
-    {
-        return 0;
-    }
-
-    return ngx_http_hybrid_history_keys(view) == NGX_OK;
 }
 
 

@@ -16,6 +16,8 @@ static void ngx_http_hybrid_ledger_cold(ngx_http_hybrid_ctx_t *ctx,
     ngx_http_hybrid_ledger_t *ledger);
 static void ngx_http_hybrid_ledger_add(ngx_http_hybrid_ledger_t *ledger,
     ngx_hybrid_timer_e timer, uint64_t us);
+static ngx_msec_t ngx_http_hybrid_ledger_wait(
+    ngx_http_hybrid_ledger_t *ledger);
 static u_char *ngx_http_hybrid_ledger_text(ngx_http_hybrid_ledger_t *ledger,
     ngx_uint_t var, u_char *p);
 
@@ -77,6 +79,24 @@ ngx_http_hybrid_ledger(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
     }
 
     ngx_http_hybrid_ledger_cold(ctx, ledger);
+
+    ledger->wait = ngx_http_hybrid_ledger_wait(ledger);
+}
+
+
+/* only of a stream it is known when the machine has begun to talk */
+
+static ngx_msec_t
+ngx_http_hybrid_ledger_wait(ngx_http_hybrid_ledger_t *ledger)
+{
+    uint64_t  first, known;
+
+    first = ledger->us[ngx_hybrid_timer_first_token];
+    known = ledger->us[ngx_hybrid_timer_connect]
+            + ledger->us[ngx_hybrid_timer_load]
+            + ledger->us[ngx_hybrid_timer_prompt];
+
+    return first > known ? (first - known) / 1000 : 0;
 }
 
 

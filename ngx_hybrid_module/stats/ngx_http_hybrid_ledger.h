@@ -33,6 +33,7 @@
  *              if it tells
  * body         until the request's body had come, msec
  * failed       tries before the last one, msec
+ * wait         of first_token what connect, load and prompt don't explain, msec
  */
 
 typedef struct {
@@ -41,6 +42,7 @@ typedef struct {
     double                     rate;     /* output tokens a second, or zero */
     ngx_msec_t                 body;
     ngx_msec_t                 failed;
+    ngx_msec_t                 wait;
     unsigned                   cold:1;
 } ngx_http_hybrid_ledger_t;
 

@@ -54,7 +54,8 @@ ngx_str_t  ngx_http_hybrid_count_names[] = {
     ngx_string("input_tokens"),
     ngx_string("output_tokens"),
     ngx_string("body_milliseconds"),
-    ngx_string("failed_tries_milliseconds")
+    ngx_string("failed_tries_milliseconds"),
+    ngx_string("first_token_wait_milliseconds")
 };
 
 

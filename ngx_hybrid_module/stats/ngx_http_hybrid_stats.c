@@ -309,6 +309,8 @@ ngx_http_hybrid_stats_times(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
                                 ledger.body);
     ngx_http_hybrid_stats_count(ctx, series, NGX_HYBRID_COUNT_FAILED,
                                 ledger.failed);
+    ngx_http_hybrid_stats_count(ctx, series, NGX_HYBRID_COUNT_WAIT,
+                                ledger.wait);
 
     if (ledger.cold) {
         ngx_http_hybrid_anomaly_cold(ctx);

@@ -11,6 +11,8 @@
 #include "ngx_http_hybrid_page.h"
 
 
+static ngx_int_t ngx_http_hybrid_status_alone(ngx_http_request_t *r);
+static ngx_int_t ngx_http_hybrid_status_wrong(ngx_http_request_t *r);
 static ngx_uint_t ngx_http_hybrid_status_asks(ngx_http_request_t *r,
     char *name);
 static ngx_int_t ngx_http_hybrid_status_local(ngx_http_hybrid_view_t *view);
@@ -23,8 +25,8 @@ static ngx_int_t ngx_http_hybrid_status_send(ngx_http_hybrid_view_t *view);
 ngx_int_t
 ngx_http_hybrid_status_handler(ngx_http_request_t *r)
 {
-    ngx_int_t                    rc;
-    ngx_str_t                    scope, hour;
+    ngx_int_t                    rc, alone;
+    ngx_str_t                    hour;
     ngx_http_hybrid_ctx_t       *ctx;
     ngx_http_hybrid_view_t      *view;
     ngx_http_hybrid_loc_conf_t  *hlcf;
@@ -49,13 +51,19 @@ ngx_http_hybrid_status_handler(ngx_http_request_t *r)
 
     ctx->endpoint = ngx_http_hybrid_endpoint_status();
 
+    alone = ngx_http_hybrid_status_alone(r);
+
+    if (alone == NGX_ERROR) {
+        return ngx_http_hybrid_status_wrong(r);
+    }
+
     if (ngx_http_hybrid_status_asks(r, "history")) {
 
         if (ngx_http_arg(r, (u_char *) "history", 7, &hour) != NGX_OK) {
             ngx_str_null(&hour);
         }
 
-        return ngx_http_hybrid_history_answer(r, ctx, &hour);
+        return ngx_http_hybrid_history_answer(r, ctx, &hour, alone);
     }
 
     /* what the location shows: the page, or data for it and for others */
@@ -82,9 +90,7 @@ ngx_http_hybrid_status_handler(ngx_http_request_t *r)
     view->conf = ctx->conf;
     ctx->view = view;
 
-    if (ctx->conf->redis
-        && !(ngx_http_arg(r, (u_char *) "scope", 5, &scope) == NGX_OK
-             && scope.len == 7 && ngx_memcmp(scope.data, "gateway", 7) == 0)
+    if (ctx->conf->redis && !alone
         && ngx_http_hybrid_merge(view, ngx_http_hybrid_status_merged)
            == NGX_OK)
     {
@@ -101,6 +107,49 @@ ngx_http_hybrid_status_handler(ngx_http_request_t *r)
     }
 
     return ngx_http_hybrid_status_send(view);
+}
+
+
+/* this gateway's numbers alone, those of all, or NGX_ERROR */
+
+static ngx_int_t
+ngx_http_hybrid_status_alone(ngx_http_request_t *r)
+{
+    ngx_str_t  scope;
+
+    if (!ngx_http_hybrid_status_asks(r, "scope")) {
+        return 0;
+    }
+
+    if (ngx_http_arg(r, (u_char *) "scope", 5, &scope) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (scope.len == 3 && ngx_memcmp(scope.data, "all", 3) == 0) {
+        return 0;
+    }
+
+    if (scope.len == 7 && ngx_memcmp(scope.data, "gateway", 7) == 0) {
+        return 1;
+    }
+
+    return NGX_ERROR;
+}
+
+
+/* Prometheus would take all gateways' numbers for this one's */
+
+static ngx_int_t
+ngx_http_hybrid_status_wrong(ngx_http_request_t *r)
+{
+    ngx_str_t                  type;
+    ngx_http_complex_value_t   cv;
+
+    ngx_memzero(&cv, sizeof(ngx_http_complex_value_t));
+    ngx_str_set(&cv.value, "\"scope\" is \"all\" or \"gateway\"\n");
+    ngx_str_set(&type, "text/plain");
+
+    return ngx_http_send_response(r, NGX_HTTP_BAD_REQUEST, &type, &cv);
 }
 
 

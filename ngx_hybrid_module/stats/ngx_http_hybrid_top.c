@@ -136,6 +136,8 @@ ngx_http_hybrid_top_backend(ngx_http_hybrid_backend_t *backend,
 static const char *
 ngx_http_hybrid_top_state(ngx_http_hybrid_backend_t *backend)
 {
+    ngx_uint_t  i;
+
     switch (backend->health->lever) {
 
     case ngx_hybrid_lever_drained:
@@ -149,7 +151,17 @@ ngx_http_hybrid_top_state(ngx_http_hybrid_backend_t *backend)
         return "quota";
     }
 
-    return backend->health->wedged ? "stuck" : "-";
+    if (backend->health->wedged) {
+        return "stuck";
+    }
+
+    for (i = 0; i < backend->npaths; i++) {
+        if (!backend->paths[i]->down && !backend->paths[i]->idle) {
+            return "-";
+        }
+    }
+
+    return i ? "down" : "-";
 }
 
 
@@ -157,17 +169,9 @@ static void
 ngx_http_hybrid_top_path(ngx_http_hybrid_backend_t *backend,
     ngx_hybrid_path_t *path, ngx_http_hybrid_out_t *out)
 {
-    const char  *state;
-
-    state = path->lever == ngx_hybrid_lever_drained ? "drained"
-            : path->lever == ngx_hybrid_lever_disabled ? "disabled"
-            : path->idle ? "idle"
-            : path->down ? "down"
-            : path->probed == 0 ? "unknown"
-            : path->slow ? "slow" : "up";
-
     ngx_http_hybrid_out(out, "path\t%V\t%*s\t%s\t%.6f\n", &backend->name,
-                        (size_t) path->nname, path->name, state,
+                        (size_t) path->nname, path->name,
+                        ngx_http_hybrid_view_path_state(path),
                         (double) path->latency / 1e6);
 }
 

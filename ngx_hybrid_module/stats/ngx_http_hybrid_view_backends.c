@@ -22,7 +22,6 @@ static void ngx_http_hybrid_json_models(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_backend_t *backend, ngx_http_hybrid_out_t *out);
 static void ngx_http_hybrid_json_path(ngx_http_hybrid_view_t *view,
     ngx_hybrid_path_t *path, ngx_http_hybrid_out_t *out);
-static const char *ngx_http_hybrid_view_path_state(ngx_hybrid_path_t *path);
 static void ngx_http_hybrid_prom_paths(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out);
 static void ngx_http_hybrid_prom_path_gauge(ngx_http_hybrid_view_t *view,
@@ -211,7 +210,7 @@ ngx_http_hybrid_json_path(ngx_http_hybrid_view_t *view,
 }
 
 
-static const char *
+const char *
 ngx_http_hybrid_view_path_state(ngx_hybrid_path_t *path)
 {
     switch (path->lever) {

@@ -38,6 +38,7 @@ static void ngx_http_hybrid_prom_gauge(ngx_http_hybrid_view_t *view,
 static void ngx_http_hybrid_prom_clients(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out);
 static uint64_t ngx_http_hybrid_view_quota(ngx_http_hybrid_left_t *left);
+static uint64_t ngx_http_hybrid_view_burst(ngx_http_hybrid_left_t *left);
 static uint64_t ngx_http_hybrid_view_left(ngx_http_hybrid_left_t *left);
 static uint64_t ngx_http_hybrid_view_leased(ngx_http_hybrid_left_t *left);
 
@@ -46,7 +47,9 @@ static ngx_http_hybrid_view_gauge_t  ngx_http_hybrid_view_gauges[] = {
 
     { "quota", "What a client may use, in money for a budget.",
       ngx_http_hybrid_view_quota },
-    { "left", "What is left of it, as this gateway knows.",
+    { "burst", "What a client may use at once: all that can be left.",
+      ngx_http_hybrid_view_burst },
+    { "left", "What is left of that, as this gateway knows.",
       ngx_http_hybrid_view_left },
     { "leased", "Of that, what this gateway has got from Redis.",
       ngx_http_hybrid_view_leased },
@@ -307,6 +310,13 @@ static uint64_t
 ngx_http_hybrid_view_quota(ngx_http_hybrid_left_t *left)
 {
     return left->quota;
+}
+
+
+static uint64_t
+ngx_http_hybrid_view_burst(ngx_http_hybrid_left_t *left)
+{
+    return left->burst;
 }
 
 

@@ -75,6 +75,10 @@ ngx_http_hybrid_view_prometheus(ngx_http_hybrid_view_t *view,
                                  "failed_tries_seconds_total",
                                  "From the first try to the last one, of "
                                  "answered requests.", out);
+    ngx_http_hybrid_prom_counter(view, NGX_HYBRID_COUNT_WAIT,
+                                 "first_token_wait_seconds_total",
+                                 "Of times to a first token what connecting, "
+                                 "loading and prompts do not explain.", out);
     ngx_http_hybrid_prom_tokens(view, out);
     ngx_http_hybrid_prom_cold(view, models, out);
 
