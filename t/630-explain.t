@@ -12,7 +12,7 @@ use Time::HiRes qw(sleep time);
 my $t = Hybrid->new;
 my %b = map { $_ => $t->backend($_, models => 'm1,m2,small,large,other,far') }
             qw(forge anvil cloud);
-my %token = map { $_ => $t->token($_) } qw(op alice reader bob carol waits);
+my %token = map { $_ => $t->token($_) } qw(op alice reader bob carol waits poor);
 my $tool = "$Hybrid::ROOT/tools/hybrid-ctl";
 
 $t->start(workers => 2, http => <<"END");
@@ -27,7 +27,12 @@ $t->start(workers => 2, http => <<"END");
     hybrid_backend forge { pass http://$b{forge}{addr}; slots 1;
         probe interval=100ms fails=1 passes=1 stall=1s; }
     hybrid_backend anvil { pass http://$b{anvil}{addr};
-        rename short m2; probe interval=100ms fails=1 passes=1 stall=1s; }
+        rename short m2; rename dear m2; probe interval=100ms fails=1 passes=1 stall=1s; }
+    hybrid_client poor { $token{poor}{line} models *; egress any;
+                         budget 0.003/d; }
+    hybrid_backend paid { pass http://$b{cloud}{addr}; egress cloud;
+        api openai; rename dear m1; price input=1 output=1; probe off; }
+    hybrid_route dear paid anvil;
     hybrid_backend cloud { pass http://$b{cloud}{addr}; egress cloud;
         api openai; models far m1; probe off; }
     hybrid_route m1 forge anvil;
@@ -47,6 +52,9 @@ $t->start(workers => 2, http => <<"END");
         location = /status { hybrid_status json; }
     }
 END
+
+# bytes of a prompt are a quarter of a token each
+my %openai = (path => '/v1/completions');
 
 sub why_of {
     my ($client, $model, %o) = @_;
@@ -171,9 +179,31 @@ subtest 'slots' => sub {
     is $e->{json}{candidates}[0]{in_flight}, 1, 'with the number';
     same('who may wait', 'waits', 'm1', 'wait', unasked => 1);
     same('equals', 'waits', 'm2', '200 anvil');
+
+    # nobody waits for a machine that is away
+    $b{forge}->behave(status => 500, probes => 'only');
+    ok poll { why(why_of('waits', 'm1'), 'forge') eq 'no_live' }, 'down';
+    same('busy and down', 'waits', 'm1', '200 anvil');
     $s->close;
     $b{forge}->behave;
     ok poll { why_of('alice', 'm1')->{json}{backend} eq 'forge' }, 'free';
+};
+
+
+subtest 'failures and money' => sub {
+    $b{forge}->behave(status => 500, delay_ms => 0);
+    $t->post('/api/chat', { model => 'small', messages => [] },
+        as => $token{$_}) for qw(alice bob carol);
+    $b{forge}->behave;
+    my $e = same('failed three times', 'alice', 'small', '200 anvil');
+    is why($e, 'forge'), 'breaker', 'which is told';
+    same('for this model', 'alice', 'm1', '200 forge');
+
+    # what is left is enough for a short prompt, not for a long one
+    $e = same('money', 'poor', 'dear', '200 paid', prompt => 10, %openai);
+    $e = same('not so much', 'poor', 'dear', '200 anvil', prompt => 5000,
+              %openai);
+    is why($e, 'paid'), 'budget', 'which is told';
 };
 
 

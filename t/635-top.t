@@ -5,6 +5,7 @@ use warnings;
 
 use lib 't/lib';
 use Hybrid;
+use HybridOdd;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
@@ -111,6 +112,48 @@ unlike $text, qr/^000$/m, 'no status where there is none';
 $text = $t->run(@ctl, '-u', $away, qw(top --once));
 is $t->{rc} >> 8, 1, 'none is there';
 is scalar(() = $text =~ /\n/g), 1, 'in one line' or diag $text;
+
+# whatever answers there: a terminal obeys none of it
+my $odd = HybridOdd->new($t, 'odd');
+my $bad = "\e[31mred\e]0;title\a\bx\r\x7f\n";
+
+for my $case ([ 200, qw(explain -m m1 -c alice) ], [ 500, 'status' ],
+              [ 200, 'status' ], [ 404, qw(top --once) ]) {
+    my ($status, @args) = @$case;
+    $odd->answer($status, $bad, 'Content-Type' => 'text/plain');
+    $text = $t->run(@ctl, '-u', "http://$odd->{addr}/", @args);
+    unlike $text, qr/[^\n\t -~]/, "$status, $args[0]: plain text";
+}
+
+# a gateway that was started anew between two looks
+$out = "$t->{dir}/anew";
+sub looks {
+    return "time\t$_[0]\nseries\talice\tforge\tm1\t$_[1]\t$_[1]\t0\t0\t"
+           . $_[1] * 10 . "\t100:$_[1]\n";
+}
+$odd->answer(200, looks(100, 500), 'Content-Type' => 'text/plain');
+$pid = fork // die "fork: $!";
+
+if (!$pid) {
+    open STDIN, '<', '/dev/null';
+    open STDOUT, '>', '/dev/null';
+    exec 'script', '-qfec',
+        "timeout -s INT 30 @ctl -u http://$odd->{addr}/ top -n 1", $out
+        or POSIX::_exit(127);
+}
+
+ok poll { screen() =~ /^forge +m1 +500 +- /m }, 'before';
+$odd->answer(200, looks(110, 4), 'Content-Type' => 'text/plain');
+ok poll { screen() =~ /^forge +m1 +4 +- /m }, 'it counts from nothing'
+    or diag screen();
+$odd->answer(200, looks(120, 14), 'Content-Type' => 'text/plain');
+ok poll { screen() =~ /^forge +m1 +10 +1\.0 .* 10\.0 /m }, 'and then on';
+unlike screen(), qr/ -\d/, 'nothing is negative';
+($child) = split ' ', Hybrid::_slurp("/proc/$pid/task/$pid/children");
+kill INT => split ' ', Hybrid::_slurp("/proc/$child/task/$child/children")
+    if $child;
+kill INT => $child if $child;
+ok poll { waitpid($pid, POSIX::WNOHANG()) }, 'ended';
 
 for my $wrong ([qw(top forge)], [qw(top -n 0)], [qw(top -n x)]) {
     $t->run(@ctl, @$wrong);

@@ -284,6 +284,8 @@ subtest 'refused, moved on, broken, paid' => sub {
     cmp_ok $r->{failed}, '>=', 0.6, "failed: $r->{failed}";
     cmp_ok $r->{total}, '>=', $r->{failed}, 'of all';
     cmp_ok $r->{ttft}, '<', $r->{failed}, 'and not of the first token';
+    cmp_ok $r->{first_byte}, '>=', $r->{failed}, 'but of the first byte';
+    cmp_ok $r->{first_byte}, '<=', $r->{total} + 0.002, 'which came before all';
 
     # nor is a client that takes its time to ask
     $odd->answer(200, $done, 'Content-Type' => 'application/x-ndjson');
@@ -297,6 +299,23 @@ subtest 'refused, moved on, broken, paid' => sub {
     like $s->read_until, qr{^HTTP/1.1 200 }, 'a slow client';
     $r = ledger();
     cmp_ok $r->{body}, '>=', 0.35, "body: $r->{body}";
+
+    # what can't be is not believed
+    $odd->answer(200, qq({"model":"m","response":"x","done":true,)
+        . qq("load_duration":900000000000000,"eval_count":999999999,)
+        . qq("prompt_eval_duration":900000000000000,"eval_duration":1}\n),
+        'Content-Type' => 'application/x-ndjson');
+    stream($t, '/api/generate', { model => 'odd', prompt => 'x' });
+    $r = ledger();
+    is $r->{$_}, undef, "$_ is not believed"
+        for qw(load prompt per_token tokens_per_second);
+    ok !$r->{cold}, 'nor that it was loaded';
+
+    # queries may have keys
+    $t->get('/api/tags?key=secret');
+    $r = ledger();
+    is $r->{path}, '/api/tags', 'a path';
+    unlike $t->log('ledger.json'), qr/secret/, 'and no query';
 
     # nobody writes what is not JSON
     $t->raw("GET /\xff\xfe\"\\?key=secret HTTP/1.1\r\nHost: gateway\r\n"

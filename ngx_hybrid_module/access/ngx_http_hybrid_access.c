@@ -34,6 +34,7 @@ static ngx_int_t ngx_http_hybrid_access_encoding(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx);
 static ngx_int_t ngx_http_hybrid_access_read(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx);
+static ngx_msec_t ngx_http_hybrid_access_time(ngx_http_hybrid_ctx_t *ctx);
 static void ngx_http_hybrid_access_body_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_hybrid_access_decide(ngx_http_request_t *r,
     ngx_http_hybrid_ctx_t *ctx);
@@ -459,6 +460,7 @@ ngx_http_hybrid_access_read(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
     ctx->scanning = 1;
     ctx->reading = 1;
     ctx->entering = 1;
+    ctx->spent.reading = ngx_http_hybrid_access_time(ctx);
 
     rc = ngx_http_read_client_request_body(r,
                                          ngx_http_hybrid_access_body_handler);
@@ -503,6 +505,15 @@ ngx_http_hybrid_access_read(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
 }
 
 
+/* a clock that stands while the request waits for credits */
+
+static ngx_msec_t
+ngx_http_hybrid_access_time(ngx_http_hybrid_ctx_t *ctx)
+{
+    return (ctx->lease ? ctx->queued : ngx_current_msec) - ctx->queue_time;
+}
+
+
 static void
 ngx_http_hybrid_access_body_handler(ngx_http_request_t *r)
 {
@@ -519,7 +530,7 @@ ngx_http_hybrid_access_body_handler(ngx_http_request_t *r)
 
     ctx->reading = 0;
     ctx->scanning = 0;
-    ctx->body_time = ngx_current_msec;
+    ctx->spent.body = ngx_http_hybrid_access_time(ctx) - ctx->spent.reading;
 
     if (ctx->entering) {
         return;

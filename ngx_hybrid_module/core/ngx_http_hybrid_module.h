@@ -307,8 +307,7 @@ struct ngx_http_hybrid_ctx_s {
     uint64_t                           hit_wait;      /* for what it waits, */
     ngx_uint_t                         hit_meter;     /*   usec */
     ngx_msec_t                         start;
-    ngx_msec_t                         body_time; /* it has come, zero: none */
-    ngx_msec_t                         first_try;
+    ngx_http_hybrid_spent_t            spent;
     ngx_msec_t                         queued;
     ngx_msec_t                         queue_time;
     ngx_http_hybrid_turn_t            *turn;  /* in the line for a slot */

@@ -285,4 +285,14 @@ typedef struct {
 } ngx_http_hybrid_virtual_t;
 
 
+/* for the ledger, besides what else has times */
+
+typedef struct {
+    ngx_msec_t                     reading;   /* since then, without waits */
+    ngx_msec_t                     body;      /* so long */
+    ngx_msec_t                     first_try;
+    ngx_uint_t                     earlier;   /* tries before a redirect */
+} ngx_http_hybrid_spent_t;
+
+
 #endif /* _NGX_HTTP_HYBRID_TYPES_H_INCLUDED_ */

@@ -149,6 +149,7 @@ ngx_http_hybrid_balancer_init_peer(ngx_http_request_t *r,
     }
 
     ctx->current = 0;
+    ctx->spent.earlier += ctx->tries;
     ctx->tries = 0;
     ctx->last_status = 0;
     ctx->no_live = 0;
@@ -270,8 +271,8 @@ ngx_http_hybrid_balancer_choose(ngx_http_request_t *r,
             ngx_str_null(&ctx->fallback);
         }
 
-        if (ctx->tries == 0) {
-            ctx->first_try = ngx_current_msec;
+        if (ctx->tries == 0 && ctx->spent.earlier == 0) {
+            ctx->spent.first_try = ngx_current_msec;
         }
 
         ctx->current = i;

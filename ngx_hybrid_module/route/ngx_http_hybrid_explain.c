@@ -251,6 +251,14 @@ ngx_http_hybrid_explain_decide(ngx_http_hybrid_explain_t *ex)
         tokens = NGX_MAX_OFF_T_VALUE / NGX_HTTP_HYBRID_EXPLAIN_BYTES;
     }
 
+    /* there is no body to estimate it from */
+
+    ctx->estimated = 1;
+
+    if (ctx->endpoint->verb == NGX_HTTP_HYBRID_VERB_INFERENCE) {
+        ctx->estimate.input = tokens;
+    }
+
     rc = ngx_http_hybrid_policy_verb(ctx);
 
     if (rc == NGX_OK) {
@@ -345,7 +353,17 @@ ngx_http_hybrid_explain_shut(ngx_http_hybrid_ctx_t *ctx,
     ngx_uint_t          fast;
     ngx_hybrid_pair_t  *pair;
 
-    why = ngx_http_hybrid_choice_shut(ctx, cand, last);
+    /* whom it may wait for is asked in the line: first what is closed there */
+
+    why = NULL;
+
+    if (!last && ctx->client->queue && ctx->conf->queue) {
+        why = ngx_http_hybrid_choice_closed(ctx, cand);
+    }
+
+    if (why == NULL) {
+        why = ngx_http_hybrid_choice_shut(ctx, cand, last);
+    }
 
     if (why) {
         return why;
@@ -371,19 +389,27 @@ static ngx_uint_t
 ngx_http_hybrid_explain_spent(ngx_http_hybrid_ctx_t *ctx,
     ngx_http_hybrid_backend_t *backend)
 {
+    uint64_t                cost, quota, input, output;
     ngx_uint_t              redis;
     ngx_http_hybrid_left_t  left;
 
-    if (!backend->priced
-        || ctx->client->limits[ngx_hybrid_meter_budget].quota == 0)
-    {
+    quota = ctx->client->limits[ngx_hybrid_meter_budget].quota;
+
+    if (!backend->priced || quota == 0) {
         return 0;
     }
+
+    /* as ngx_http_hybrid_limit_budget() */
+
+    ngx_http_hybrid_usage_expect(ctx, &input, &output);
+
+    cost = ngx_http_hybrid_usage_cost(backend, input, output);
+    cost = ngx_max(ngx_min(cost, quota), 1);
 
     redis = ctx->conf->redis && ngx_hybrid_redis_available(ctx->conf->redis);
 
     return ngx_http_hybrid_limit_left(ctx->client->shared,
                                       ngx_hybrid_meter_budget, redis, &left)
            == NGX_OK
-           && left.left == 0;
+           && left.left < cost;
 }

@@ -36,18 +36,16 @@ ngx_http_hybrid_ledger(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx,
     ngx_http_hybrid_ledger_add(ledger, ngx_hybrid_timer_queue,
                                (uint64_t) ctx->queue_time * 1000);
 
-    if (ctx->body_time) {
-        ledger->body = ctx->body_time - ctx->start;
-    }
+    ledger->body = ctx->spent.body;
 
-    u = r->upstream;
+    u = ctx->u;
 
-    if (u == NULL || u->state == NULL) {
+    if (!ngx_http_hybrid_answered(r, ctx) || u->state == NULL) {
         return;
     }
 
-    if (ctx->tries > 1) {
-        ledger->failed = u->start_time - ctx->first_try;
+    if (ctx->tries + ctx->spent.earlier > 1) {
+        ledger->failed = u->start_time - ctx->spent.first_try;
     }
 
     state = u->state;
@@ -104,18 +102,25 @@ static void
 ngx_http_hybrid_ledger_backend(ngx_http_hybrid_ctx_t *ctx,
     ngx_http_hybrid_ledger_t *ledger)
 {
+    uint64_t              us;
     ngx_hybrid_stream_t  *s;
 
     s = &ctx->answer->stream;
 
-    if (s->told & ngx_hybrid_stream_bit(load_time)) {
-        ngx_http_hybrid_ledger_add(ledger, ngx_hybrid_timer_load,
-                         s->numbers[ngx_hybrid_stream_load_time] / 1000);
+    us = s->numbers[ngx_hybrid_stream_load_time] / 1000;
+
+    if (s->told & ngx_hybrid_stream_bit(load_time)
+        && us <= NGX_HTTP_HYBRID_LEDGER_MAX)
+    {
+        ngx_http_hybrid_ledger_add(ledger, ngx_hybrid_timer_load, us);
     }
 
-    if (s->told & ngx_hybrid_stream_bit(prompt_time)) {
-        ngx_http_hybrid_ledger_add(ledger, ngx_hybrid_timer_prompt,
-                         s->numbers[ngx_hybrid_stream_prompt_time] / 1000);
+    us = s->numbers[ngx_hybrid_stream_prompt_time] / 1000;
+
+    if (s->told & ngx_hybrid_stream_bit(prompt_time)
+        && us <= NGX_HTTP_HYBRID_LEDGER_MAX)
+    {
+        ngx_http_hybrid_ledger_add(ledger, ngx_hybrid_timer_prompt, us);
     }
 }
 
@@ -159,11 +164,13 @@ ngx_http_hybrid_ledger_rate(ngx_http_hybrid_ctx_t *ctx,
         return;
     }
 
-    if (us > 0) {
-        ledger->rate = 1e6 / us;
-        ngx_http_hybrid_ledger_add(ledger, ngx_hybrid_timer_token,
-                                   (uint64_t) (us + 0.5));
+    if (us < 1 || us > NGX_HTTP_HYBRID_LEDGER_MAX) {
+        return;
     }
+
+    ledger->rate = 1e6 / us;
+    ngx_http_hybrid_ledger_add(ledger, ngx_hybrid_timer_token,
+                               (uint64_t) (us + 0.5));
 }
 
 
@@ -243,7 +250,8 @@ ngx_http_hybrid_ledger_variable(ngx_http_request_t *r,
         }
 
         if (data == ngx_http_hybrid_ledger_var_retries) {
-            p = ngx_sprintf(value.data, "%ui", ctx->tries - 1);
+            p = ngx_sprintf(value.data, "%ui",
+                            ctx->tries + ctx->spent.earlier - 1);
 
         } else {
             ngx_http_hybrid_ledger(r->main, ctx, &ledger);

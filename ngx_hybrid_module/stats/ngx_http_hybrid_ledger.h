@@ -18,6 +18,9 @@
 /* a model that took so long to load was not in memory, usec */
 #define NGX_HTTP_HYBRID_LEDGER_COLD  500000
 
+/* what a backend tells of its time is not believed above an hour, usec */
+#define NGX_HTTP_HYBRID_LEDGER_MAX   3600000000ULL
+
 /* tokens that come in less than so many msec say nothing of their rate */
 #define NGX_HTTP_HYBRID_LEDGER_RATE  20
 
@@ -31,7 +34,7 @@
  * first_token  of a stream, from the last try's start
  * token        for each output token behind the first one; Ollama's own clock
  *              if it tells
- * body         until the request's body had come, msec
+ * body         that the request's body took to come, but for waiting, msec
  * failed       tries before the last one, msec
  * wait         of first_token what connect, load and prompt don't explain, msec
  */

@@ -71,7 +71,7 @@ ngx_http_hybrid_stats_log(ngx_http_request_t *r, ngx_http_hybrid_ctx_t *ctx)
         ngx_http_hybrid_usage_end(ctx);
 
         ngx_http_hybrid_stats_count(ctx, series, NGX_HYBRID_COUNT_RETRIES,
-                                    ctx->tries - 1);
+                                    ctx->tries + ctx->spent.earlier - 1);
         ngx_http_hybrid_stats_count(ctx, series, NGX_HYBRID_COUNT_INPUT,
                                     ctx->usage.input);
         ngx_http_hybrid_stats_count(ctx, series, NGX_HYBRID_COUNT_OUTPUT,

@@ -190,12 +190,17 @@ ngx_http_hybrid_json_row(ngx_http_hybrid_row_t *row,
 
     ngx_http_hybrid_out(out, "},\"fallbacks\":%uL,\"cold_starts\":%uL,"
                         "\"retries\":%uL,\"input_tokens\":%uL,"
-                        "\"output_tokens\":%uL",
+                        "\"output_tokens\":%uL,\"body_milliseconds\":%uL,"
+                        "\"failed_tries_milliseconds\":%uL,"
+                        "\"first_token_wait_milliseconds\":%uL",
                         sum->counts[NGX_HYBRID_COUNT_FALLBACKS],
                         sum->counts[NGX_HYBRID_COUNT_COLD],
                         sum->counts[NGX_HYBRID_COUNT_RETRIES],
                         sum->counts[NGX_HYBRID_COUNT_INPUT],
-                        sum->counts[NGX_HYBRID_COUNT_OUTPUT]);
+                        sum->counts[NGX_HYBRID_COUNT_OUTPUT],
+                        sum->counts[NGX_HYBRID_COUNT_BODY],
+                        sum->counts[NGX_HYBRID_COUNT_FAILED],
+                        sum->counts[NGX_HYBRID_COUNT_WAIT]);
 
     ngx_http_hybrid_json_reasons(sum, out);
 

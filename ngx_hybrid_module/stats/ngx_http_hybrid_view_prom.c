@@ -69,8 +69,8 @@ ngx_http_hybrid_view_prometheus(ngx_http_hybrid_view_t *view,
                                  out);
     ngx_http_hybrid_prom_counter(view, NGX_HYBRID_COUNT_BODY,
                                  "request_body_seconds_total",
-                                 "Until the body of a request had come, of "
-                                 "answered ones.", out);
+                                 "That bodies of answered requests took to "
+                                 "come.", out);
     ngx_http_hybrid_prom_counter(view, NGX_HYBRID_COUNT_FAILED,
                                  "failed_tries_seconds_total",
                                  "From the first try to the last one, of "
