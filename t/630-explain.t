@@ -12,7 +12,8 @@ use Time::HiRes qw(sleep time);
 my $t = Hybrid->new;
 my %b = map { $_ => $t->backend($_, models => 'm1,m2,small,large,other,far') }
             qw(forge anvil cloud);
-my %token = map { $_ => $t->token($_) } qw(op alice reader bob carol waits poor);
+my %token = map { $_ => $t->token($_) }
+                qw(op alice reader bob carol waits poor);
 my $tool = "$Hybrid::ROOT/tools/hybrid-ctl";
 
 $t->start(workers => 2, http => <<"END");
@@ -27,7 +28,8 @@ $t->start(workers => 2, http => <<"END");
     hybrid_backend forge { pass http://$b{forge}{addr}; slots 1;
         probe interval=100ms fails=1 passes=1 stall=1s; }
     hybrid_backend anvil { pass http://$b{anvil}{addr};
-        rename short m2; rename dear m2; probe interval=100ms fails=1 passes=1 stall=1s; }
+        rename short m2; rename dear m2;
+        probe interval=100ms fails=1 passes=1 stall=1s; }
     hybrid_client poor { $token{poor}{line} models *; egress any;
                          budget 0.003/d; }
     hybrid_backend paid { pass http://$b{cloud}{addr}; egress cloud;
