@@ -8,6 +8,8 @@
 #include <ngx_core.h>
 #include "ngx_hybrid_shm.h"
 
+#include <openssl/rand.h>
+
 
 static void ngx_hybrid_shm_check_size(ngx_shm_zone_t *zone);
 
@@ -30,6 +32,7 @@ ngx_hybrid_shm_init(ngx_hybrid_shm_t *shm, ngx_shm_zone_t *zone,
     ngx_hybrid_shm_t *old)
 {
     size_t                size;
+    uint32_t              id[2];
     ngx_uint_t            n;
     ngx_hybrid_shm_sh_t  *sh;
 
@@ -119,8 +122,14 @@ ngx_hybrid_shm_init(ngx_hybrid_shm_t *shm, ngx_shm_zone_t *zone,
         return NGX_ERROR;
     }
 
-    ngx_sprintf(sh->id, "%08xD%08xD", (uint32_t) ngx_random(),
-                (uint32_t) (ngx_random() ^ ngx_time() ^ ngx_pid << 16));
+    /* nginx's own random numbers are the same in two containers' masters */
+
+    if (RAND_bytes((u_char *) id, sizeof(id)) != 1) {
+        ngx_log_error(NGX_LOG_EMERG, zone->shm.log, 0, "RAND_bytes() failed");
+        return NGX_ERROR;
+    }
+
+    ngx_sprintf(sh->id, "%08xD%08xD", id[0], id[1]);
 
     sh->size = zone->shm.size;
     sh->magic = NGX_HYBRID_SHM_MAGIC;

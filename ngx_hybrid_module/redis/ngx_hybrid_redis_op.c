@@ -13,7 +13,8 @@
 #include "ngx_hybrid_redis_node.h"
 
 
-#define NGX_HYBRID_REDIS_MAX_ARGS  4096
+/* all that a series can have: ten tables of 464 buckets, and two for each */
+#define NGX_HYBRID_REDIS_MAX_ARGS  16384
 
 
 static void ngx_hybrid_redis_op_queue(ngx_hybrid_redis_node_t *node,
@@ -123,7 +124,14 @@ ngx_hybrid_redis_op_send(ngx_hybrid_redis_node_t *node,
 
     n = op->script ? 3 : 0;
 
-    if (node->ac == NULL || argc + n > NGX_HYBRID_REDIS_MAX_ARGS) {
+    if (argc + n > NGX_HYBRID_REDIS_MAX_ARGS) {
+        ngx_log_error(NGX_LOG_ALERT, node->log, 0,
+                      "a command for redis has %ui arguments", argc + n);
+        ngx_free(op);
+        return NGX_DECLINED;
+    }
+
+    if (node->ac == NULL) {
         ngx_free(op);
         return NGX_DECLINED;
     }

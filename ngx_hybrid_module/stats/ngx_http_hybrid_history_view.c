@@ -17,7 +17,7 @@
 #define NGX_HTTP_HYBRID_HISTORY_BYTES   (16 * 1024 * 1024)
 
 /* minutes that are asked for at once, and bytes that they should have */
-#define NGX_HTTP_HYBRID_HISTORY_FIRST   4
+#define NGX_HTTP_HYBRID_HISTORY_FIRST   1
 #define NGX_HTTP_HYBRID_HISTORY_ASK     32
 #define NGX_HTTP_HYBRID_HISTORY_PART    (64 * 1024)
 

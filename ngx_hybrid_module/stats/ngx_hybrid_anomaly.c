@@ -101,7 +101,7 @@ ngx_hybrid_anomaly_tell(ngx_hybrid_anomalies_t *table, ngx_shmtx_t *mutex,
     ngx_hybrid_anomaly_t *anomaly, time_t now)
 {
     ngx_int_t                    rc;
-    ngx_uint_t                   i;
+    ngx_uint_t                   i, n;
     ngx_hybrid_anomaly_place_t  *place, key;
 
     if (ngx_hybrid_anomaly_key(anomaly, &key) != NGX_OK) {
@@ -118,7 +118,15 @@ ngx_hybrid_anomaly_tell(ngx_hybrid_anomalies_t *table, ngx_shmtx_t *mutex,
 
         rc = NGX_DECLINED;
 
-        for (i = 0; i < table->n; i++) {
+        /* many clients must not keep a machine that is down from being told */
+
+        n = table->n;
+
+        if (anomaly->labels[ngx_hybrid_anomaly_client].len) {
+            n -= n / 4;
+        }
+
+        for (i = 0; i < n; i++) {
 
             if (table->places[i].pass == 0) {
                 place = &table->places[i];
@@ -161,6 +169,7 @@ ngx_hybrid_anomaly_ended(ngx_hybrid_anomalies_t *table, ngx_shmtx_t *mutex,
 
         *copy = *place;
         place->pass = 0;
+        table->full = 0;
 
         ngx_shmtx_unlock(mutex);
 

@@ -77,7 +77,7 @@ typedef struct {
     ngx_atomic_t               evaluated; /* msec, the last time, or 0 */
     ngx_atomic_t               conf;      /* the newest that has evaluated */
     ngx_uint_t                 pass;
-    ngx_uint_t                 full;      /* some found no place */
+    ngx_uint_t                 full;      /* no place, since one was free */
     ngx_uint_t                 n;
     ngx_hybrid_anomaly_place_t places[1];
 } ngx_hybrid_anomalies_t;

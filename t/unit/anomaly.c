@@ -21,6 +21,7 @@
 static void test_life(void);
 static void test_labels(void);
 static void test_full(void);
+static void test_clients(void);
 static void test_text(void);
 static void test_turn(void);
 static void test_size(void);
@@ -47,6 +48,7 @@ main(void)
     test_life();
     test_labels();
     test_full();
+    test_clients();
     test_text();
     test_turn();
     test_size();
@@ -176,11 +178,44 @@ test_full(void)
     test_ok(test_tell(ngx_hybrid_anomaly_wedged, "b2", "", "") == NGX_DONE,
             "those that are there go on");
 
+    table->full = 1;
     ngx_hybrid_anomaly_begin(table);
     (void) test_tell(ngx_hybrid_anomaly_wedged, "b1", "", "");
     test_ok(test_ended(NULL) == 3, "three are over");
     test_ok(test_tell(ngx_hybrid_anomaly_wedged, "more", "", "") == NGX_OK,
             "and make room");
+    test_ok(table->full == 0, "which is told of when it is full again");
+}
+
+
+/* a quarter of the places is not for clients */
+
+static void
+test_clients(void)
+{
+    ngx_uint_t            i, n;
+    char                  name[8];
+    ngx_hybrid_anomaly_t  anomaly;
+
+    test_new(8);
+    ngx_hybrid_anomaly_begin(table);
+
+    for (i = 0, n = 0; i < 8; i++) {
+        snprintf(name, sizeof(name), "c%u", (unsigned) i);
+        ngx_memzero(&anomaly, sizeof(ngx_hybrid_anomaly_t));
+        anomaly.kind = ngx_hybrid_anomaly_credential_expires;
+        anomaly.labels[ngx_hybrid_anomaly_client].data = (u_char *) name;
+        anomaly.labels[ngx_hybrid_anomaly_client].len = strlen(name);
+        n += ngx_hybrid_anomaly_tell(table, &mutex, &anomaly, 1) == NGX_OK;
+    }
+
+    test_ok(n == 6, "clients have three quarters");
+    test_ok(test_tell(ngx_hybrid_anomaly_backend_down, "b1", "", "")
+            == NGX_OK, "a machine that is down has a place");
+    test_ok(test_tell(ngx_hybrid_anomaly_backend_down, "b2", "", "")
+            == NGX_OK, "and another one");
+    test_ok(test_tell(ngx_hybrid_anomaly_backend_down, "b3", "", "")
+            == NGX_DECLINED, "until all are taken");
 }
 
 
