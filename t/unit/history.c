@@ -179,6 +179,16 @@ test_full(void)
 
     test_ok(test_sum(MINUTE % 64) + state.lost == i * 3 + 4,
             "and goes on with what it has");
+
+    /* 64 minutes later the place is another minute's */
+
+    test_time(MINUTE + 64);
+    ngx_hybrid_history_add(history, 1, 1, 1, 5);
+
+    test_ok(ngx_hybrid_history_read(history, MINUTE % 64, &state) == NGX_OK
+            && state.n == 1 && state.lost == 0 && test_sum(MINUTE % 64) == 5,
+            "nothing of it is left in the next one there");
+    test_time(MINUTE);
 }
 
 
