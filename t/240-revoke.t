@@ -10,7 +10,7 @@ use Test::More;
 use Time::HiRes 'sleep';
 
 my $tool = ($ENV{HYBRID_ROOT} || '.') . '/tools/hybrid-token';
-my $redis = redis(name => 'redis');
+my $redis = redis(name => 'redis', unix => 1);
 
 my %client = map { $_->{name} => $_ }
     map { client_block($_, '') } qw(one two three);
@@ -400,6 +400,8 @@ subtest 'the tool' => sub {
     like(tool('list', '--redis', '127.0.0.1:1'), qr/Connection refused/,
         'no Redis');
     is($code, 1, 'a failure');
+    like(tool('list', '--redis', "unix:$redis->{socket}"), qr/^cert:/,
+        'a socket');
 
     change(qw(revoke token other --prefix other: --db 3));
     like(listed(qw(list --prefix other: --db 3)), qr/^token:other /, 'db');
