@@ -26,7 +26,7 @@ endif
 export BUILD NGX_SRC
 
 .PHONY: build help page run test unit valgrind check sanitize bench lab \
-        model install package package-test clean FORCE
+        model install package package-test docker-test clean FORCE
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -138,6 +138,10 @@ package-test:  ## the package in bare systems (root), or in the suites of S
 	@tools/deps package-test
 	@$(MAKE) page
 	@UPLOT=$(UPLOT_DIR) t/deb/run $(S)
+
+docker-test:  ## the image and the compose stack (root, where no daemon runs)
+	@tools/deps docker-test
+	@UPLOT=$(UPLOT_DIR) t/docker/run
 
 clean:  ## removes build/
 	rm -rf $(BUILD)
