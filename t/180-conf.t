@@ -37,20 +37,22 @@ $t->file('clients.d/lightrag.conf',
     "hybrid_client lightrag { token l.access sha256:"
     . '0123456789abcdef' x 4 . "; models *; egress any; }\n");
 
-for my $name (glob "$Hybrid::ROOT/conf/*/nginx.conf") {
+for my $name (glob("$Hybrid::ROOT/conf/*/nginx.conf"),
+              "$Hybrid::ROOT/docker/nginx.conf")
+{
     open my $in, '<', $name or die "$name: $!";
     my $text = do { local $/; <$in> };
 
-    $text =~ s{/etc/nginx/hybrid/}{$t->{dir}/}g;
-    $text =~ s{(/run|/var/log/nginx)/}{$t->{dir}/}g;
+    $text =~ s{(/etc/nginx/hybrid|/run/redis|/run|/var/log/nginx|/tmp)/}
+              {$t->{dir}/}g;
     $text =~ s{modules/ngx_http_hybrid_module\.so}{$Hybrid::MODULE};
     $text =~ s{include /etc/nginx/modules-enabled/\*\.conf}
               {load_module $Hybrid::MODULE};
     $text =~ s{include (hybrid_\w+\.conf)}{include $Hybrid::ROOT/conf/$1}g;
     $text =~ s{^user .*;}{}m;
 
-    # names of clouds, which are looked up at start
-    $text =~ s{server\s+[a-z][\w.-]+:443;}{server 127.0.0.1:443;}g;
+    # names of clouds and containers, which are looked up at start
+    $text =~ s{server\s+[a-z][\w.-]+:(443|11434);}{server 127.0.0.1:$1;}g;
 
     my $conf = $t->file('nginx.conf', $text);
     $t->file('error.log', '');
@@ -61,7 +63,7 @@ for my $name (glob "$Hybrid::ROOT/conf/*/nginx.conf") {
 
     my $said = $t->run($Hybrid::NGINX, '-t', '-p', "$t->{dir}/", '-c', $conf,
                        '-e', "$t->{dir}/error.log");
-    my ($short) = $name =~ m{(conf/.*)};
+    my $short = substr $name, length "$Hybrid::ROOT/";
 
     is($t->{rc}, 0, "$short is accepted") or diag($said);
     unlike($said . $t->log('error.log'), qr/\[(warn|emerg|alert|crit)\]/,
