@@ -1,32 +1,19 @@
 # The configurations in conf/ are complete: nginx takes them as they are, but
-# for the places of files and the port.
+# for the places of files.  What they do is t/700-deployed.t.
 
 use strict;
 use warnings;
 
 use lib 't/lib';
 use Hybrid;
+use HybridConf;
 use Test::More;
 
 my $t = Hybrid->new;
-my $ca = $t->ca;
-my $cert = $t->cert($ca, 'gateway.example.com');
+my $ca = HybridConf::place($t);
 
-for my $name (qw(secrets clients.d)) {
-    mkdir "$t->{dir}/$name" or die "$t->{dir}/$name: $!";
-}
-
-my %files = (
-    'gateway.pem' => $cert->{cert},
-    'gateway.key' => $cert->{key},
-    'clients-ca.pem' => $ca->{cert},
-    'secrets/gateway.pem' => $cert->{cert},
-    'secrets/gateway.key' => $cert->{key},
-);
-
-while (my ($name, $from) = each %files) {
-    symlink $from, "$t->{dir}/$name" or die "$t->{dir}/$name: $!";
-}
+symlink "secrets/gateway.$_", "$t->{dir}/gateway.$_" or die $! for qw(pem key);
+symlink $ca->{cert}, "$t->{dir}/clients-ca.pem" or die $!;
 
 $t->file('secrets/forge.id', "0123456789abcdef.access\n");
 $t->file('secrets/forge.secret', "a-secret\n");
@@ -37,22 +24,12 @@ $t->file('clients.d/lightrag.conf',
     "hybrid_client lightrag { token l.access sha256:"
     . '0123456789abcdef' x 4 . "; models *; egress any; }\n");
 
-for my $name (glob("$Hybrid::ROOT/conf/*/nginx.conf"),
-              "$Hybrid::ROOT/docker/nginx.conf")
-{
-    open my $in, '<', $name or die "$name: $!";
-    my $text = do { local $/; <$in> };
-
-    $text =~ s{(/etc/nginx/hybrid|/run/redis|/run|/var/log/nginx|/tmp)/}
-              {$t->{dir}/}g;
-    $text =~ s{modules/ngx_http_hybrid_module\.so}{$Hybrid::MODULE};
-    $text =~ s{include /etc/nginx/modules-enabled/\*\.conf}
-              {load_module $Hybrid::MODULE};
-    $text =~ s{include (hybrid_\w+\.conf)}{include $Hybrid::ROOT/conf/$1}g;
-    $text =~ s{^user .*;}{}m;
+for my $name (HybridConf::files()) {
+    my $text = HybridConf::text($t, $name);
 
     # names of clouds and containers, which are looked up at start
     $text =~ s{server\s+[a-z][\w.-]+:(443|11434);}{server 127.0.0.1:$1;}g;
+    $text =~ s{%PROXY%}{$Hybrid::ROOT/conf/hybrid_proxy.conf}g;
 
     my $conf = $t->file('nginx.conf', $text);
     $t->file('error.log', '');
@@ -63,9 +40,8 @@ for my $name (glob("$Hybrid::ROOT/conf/*/nginx.conf"),
 
     my $said = $t->run($Hybrid::NGINX, '-t', '-p', "$t->{dir}/", '-c', $conf,
                        '-e', "$t->{dir}/error.log");
-    my $short = substr $name, length "$Hybrid::ROOT/";
 
-    is($t->{rc}, 0, "$short is accepted") or diag($said);
+    is($t->{rc}, 0, "$name is accepted") or diag($said);
     unlike($said . $t->log('error.log'), qr/\[(warn|emerg|alert|crit)\]/,
         'without a warning');
 }

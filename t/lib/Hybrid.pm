@@ -59,7 +59,8 @@ package Hybrid;
 #   workers (1), server, location: more text for that server and location;
 #   main: text outside of http{}, also a "user" to take the place of root;
 #   ca: file for proxy_ssl_trusted_certificate;
-#   proxy: a sub that changes the copy of hybrid_proxy.conf in $_.
+#   proxy: a sub that changes the copy of hybrid_proxy.conf in $_;
+#   conf: a whole configuration instead of http, as HybridConf makes it.
 # start_fails http => TEXT: the error messages of "nginx -t", for a
 #   configuration that is refused; undef when it is accepted.
 # stop; reload OPTION => VALUE... (HUP, with a new configuration when there are
@@ -526,7 +527,7 @@ sub _configure {
     my $base = join "\n", map { "${_}_temp_path tmp_$_;" }
                qw(client_body proxy fastcgi uwsgi scgi);
 
-    my $text = <<"END";
+    my $text = $o{conf} // <<"END";
 load_module "$MODULE";
 $user
 daemon off;
