@@ -155,12 +155,11 @@ placed() {
         cp -p "$2" "$work/old$2"
     fi
 
+    # errors do not end the script by themselves in what a condition calls
+    (umask 022 && mkdir -p "$(dirname "$2")") && cp "$1" "$2.new" \
+        && chgrp "$4" "$2.new" && chmod "$3" "$2.new" && mv "$2.new" "$2" \
+        || die "$2 cannot be written"
     echo "$2" >> "$work/placed"
-    (umask 022 && mkdir -p "$(dirname "$2")")
-    cp "$1" "$2.new"
-    chgrp "$4" "$2.new"
-    chmod "$3" "$2.new"
-    mv "$2.new" "$2"
     say "$2 is new"
 }
 

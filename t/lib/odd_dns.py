@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""A DNS server on 127.0.0.1 that knows the addresses in DIR/names.json.
+"""A DNS server that knows the addresses in DIR/names.json.
 
-    odd_dns.py DIR        the port is written to DIR/port
+    odd_dns.py DIR [ADDRESS PORT]
+        on 127.0.0.1 and a free port, which is written to DIR/port
 """
 
 import json
@@ -12,7 +13,7 @@ import sys
 
 home = sys.argv[1]
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-s.bind(("127.0.0.1", 0))
+s.bind((sys.argv[2], int(sys.argv[3])) if sys.argv[2:] else ("127.0.0.1", 0))
 
 with open(os.path.join(home, "port"), "w") as f:
     f.write(str(s.getsockname()[1]))
