@@ -26,7 +26,8 @@ endif
 export BUILD NGX_SRC
 
 .PHONY: build help page run test unit valgrind check sanitize bench lab \
-        model install package package-test docker-test clean FORCE
+        model install package package-test docker-test vm-test \
+        clean FORCE
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -142,6 +143,12 @@ package-test:  ## the package in bare systems (root), or in the suites of S
 docker-test:  ## the image and the compose stack (root, where no daemon runs)
 	@tools/deps docker-test
 	@UPLOT=$(UPLOT_DIR) t/docker/run
+
+vm-test:  ## the VMs of conf/gcp and conf/azure under a real systemd (root)
+	@tools/deps vm-test
+	@$(MAKE) page
+	@UPLOT=$(UPLOT_DIR) t/vm/gcp
+	@UPLOT=$(UPLOT_DIR) t/vm/azure
 
 clean:  ## removes build/
 	rm -rf $(BUILD)

@@ -1,5 +1,6 @@
 # The configurations in conf/ are complete: nginx takes them as they are, but
-# for the places of files.  What they do is t/700-deployed.t.
+# for the places of files, and what is beside them can be read.  What they do
+# is t/700-deployed.t.
 
 use strict;
 use warnings;
@@ -44,6 +45,35 @@ for my $name (HybridConf::files()) {
     is($t->{rc}, 0, "$name is accepted") or diag($said);
     unlike($said . $t->log('error.log'), qr/\[(warn|emerg|alert|crit)\]/,
         'without a warning');
+}
+
+# YAML, and the scripts in it
+my $read = <<'END';
+import sys, yaml
+for name in sys.argv[1:]:
+    with open(name) as f:
+        text = f.read()
+    data = yaml.safe_load(text)
+    assert isinstance(data, dict) and data, name
+    if text.startswith("#cloud-config"):
+        for n, file in enumerate(data["write_files"]):
+            with open(f"script.{n}", "w") as f:
+                f.write(file["content"])
+END
+
+my @yaml = map { glob "$Hybrid::ROOT/$_" }
+           qw(conf/*/*.yml conf/*/*.yaml docker/*.yaml);
+cmp_ok(scalar @yaml, '>=', 6, 'YAML');
+my $said = $t->run('python3', '-c', $read, @yaml);
+is($t->{rc}, 0, 'can be read') or diag($said);
+
+my @scripts = (glob("$t->{dir}/script.*"),
+               "$Hybrid::ROOT/conf/gcp/startup.sh");
+cmp_ok(scalar @scripts, '>=', 3, 'scripts');
+
+for my $script (@scripts) {
+    my $said = $t->run('bash', '-n', $script);
+    is($t->{rc}, 0, "$script can be read") or diag($said);
 }
 
 done_testing;

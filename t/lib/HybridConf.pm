@@ -10,8 +10,8 @@ package HybridConf;
 #   $t->start(conf => $text, workers => 2, ca => $ca->{cert});
 #
 # text T, FILE, FROM => TO...   with /etc/nginx/hybrid, /run, /var/log/nginx and
-#   /tmp in the test's directory, this build's module, no user, and each FROM, which
-#   must be there, replaced by TO
+#   /tmp in the test's directory, this build's module, no user, and each FROM,
+#   which must be there, replaced by TO
 # place T                       clients.d/ and secrets/, and a TLS certificate
 #   in secrets/; gives its CA
 

@@ -46,6 +46,14 @@ ok() {
     fi
 }
 
+# so_far: without that the rest makes no sense
+so_far() {
+    [ "$failed" = 0 ] || {
+        total
+        exit 1
+    }
+}
+
 # total: the last line, and the status
 total() {
     echo "$passed passed, $failed failed"
@@ -55,18 +63,20 @@ total() {
 
 # -- systems
 
+# what the machine itself uses
+mirror() {
+    apt-get indextargets --format '$(REPO_URI)' 'Identifier: Packages' \
+        'Origin: Debian' | grep -v -- -security | head -n 1
+}
+
 # bare SUITE: a minimal system as a tar file, kept
 bare() {
-    local suite=$1 mirror
+    local suite=$1
 
     [ ! -f "$dir/$suite.tar" ] || return 0
 
-    mirror=$(apt-get indextargets --format '$(REPO_URI)' \
-        'Identifier: Packages' 'Origin: Debian' | grep -v -- -security \
-        | head -n 1)
-
     rm -rf "$dir/$suite.new"
-    debootstrap --variant=minbase "$suite" "$dir/$suite.new" "$mirror" \
+    debootstrap --variant=minbase "$suite" "$dir/$suite.new" "$(mirror)" \
         || return
 
     # a suite that moves has an index older than its date says

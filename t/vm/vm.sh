@@ -8,7 +8,7 @@
 
 home=$dir/cloud
 cloud=10.99.0.1                 # all of the cloud's names lead there
-cgroup=$(findmnt -nt cgroup2 -o TARGET | head -n 1)/hybrid-vm-$$
+cgroup=
 pids=()
 init=
 
@@ -53,7 +53,8 @@ booted() {
     local addresses
 
     addresses=$(printf '%s/32 ' "$@")
-    mkdir "$cgroup" || return
+    cgroup=$(findmnt -nt cgroup2 -o TARGET | head -n 1)
+    cgroup=$(mktemp -d "$cgroup/hybrid-vm.XXXXXX") || return
 
     # shellcheck disable=SC2016
     (
@@ -164,7 +165,7 @@ finish() {
     [ "${#pids[@]}" = 0 ] || kill -KILL "${pids[@]}" 2>> "$log" || true
     wait 2>> "$log" || true
 
-    [ ! -d "$cgroup" ] || for _ in $(seq 50); do
+    [ -z "$cgroup" ] || for _ in $(seq 50); do
         find "$cgroup" -depth -type d -exec rmdir {} + 2>> "$log" && break
         sleep 0.1
     done
