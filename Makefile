@@ -127,7 +127,8 @@ install: build  ## the module, its include files and tools (DESTDIR)
 	    $(DESTDIR)/etc/nginx/hybrid_proxy.conf
 	install -D -m 644 conf/hybrid_log.conf \
 	    $(DESTDIR)/etc/nginx/hybrid_log.conf
-	install -D -m 755 -t $(DESTDIR)/usr/bin tools/hybrid-ctl tools/hybrid-token
+	install -D -m 755 -t $(DESTDIR)/usr/bin tools/hybrid-apply \
+	    tools/hybrid-ctl tools/hybrid-token
 	install -D -m 644 -t $(DESTDIR)/usr/share/man/man1 man/*.1
 
 package:  ## a Debian package for this machine's nginx, in build/package

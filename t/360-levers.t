@@ -310,6 +310,26 @@ subtest 'nobody is left' => sub {
 };
 
 
+# what alerts look at
+subtest 'paths of a backend that is taken out' => sub {
+    my $states = sub {
+        my ($b) = grep { $_->{name} eq 'twins' }
+                  @{ $one->status->{backends} };
+        return join ' ', map { $_->{state} } @{ $b->{paths} };
+    };
+
+    ok(wait_until(sub { $states->() eq 'up up' }), 'up');
+    set($one, 'disable', 'twins');
+    is($states->(), 'disabled disabled', 'are disabled, too');
+    set($one, 'disable', 'twins', path => "127.0.0.1:$forge->{port}");
+    set($one, 'drain', 'twins');
+    is($states->(), 'disabled drained', 'or what is stricter');
+    set($one, 'enable', 'twins');
+    set($one, 'enable', 'twins', path => "127.0.0.1:$forge->{port}");
+    is($states->(), 'up up', 'and up again');
+};
+
+
 subtest 'who may, and what' => sub {
     my $body = '{"backend":"forge","state":"drain"}';
     my @no = (

@@ -219,6 +219,8 @@ subtest 'Redis' => sub {
         is ask('away', 'm', 50, 50), '200 local budget local', 'holds';
         is ask('open', 'm', 90, 90), '200 cloud open', 'loss=open';
         is ask('open', 'm', 90, 90), '200 cloud open', 'does not';
+        is ask('away', 'gratis', 9, 9), '200 gratis local',
+            'nothing is open where nothing is spent';
         like ask('shut', 'm', 1, 1), qr/^503 .*limits_unavailable/,
             'loss=closed';
 

@@ -296,7 +296,7 @@ subtest 'the VM at Google' => sub {
         conf => HybridConf::text($vm, 'conf/gcp/nginx.conf',
             'interval=5s' => 'interval=1s',
             'resolver 169.254.169.254' => 'resolver 127.0.0.1:9',
-            '127.0.0.1:6379' => "127.0.0.1:$redis",
+            "unix:$vm->{dir}/redis-server.sock" => "127.0.0.1:$redis",
             'listen 8443 ssl' => 'listen 127.0.0.1:%PORT% ssl',
             'listen 8082' => 'listen 127.0.0.1:%PORT2%',
             'listen 127.0.0.1:8081' => 'listen 127.0.0.1:%PORT3%',
@@ -361,7 +361,7 @@ subtest 'the VM at Google' => sub {
     is $last->{target}, '/v1/projects/my-project/locations/us-central1'
         . '/endpoints/openapi/chat/completions', 'at the project';
     is $last->{sni}, $google, 'by its name';
-    is Hybrid::decode($last->{body})->{model}, 'google/gemini-2.0-flash-001',
+    is Hybrid::decode($last->{body})->{model}, 'google/gemini-3.1-flash-lite',
         'which calls the model so';
     ok poll { $told->('local', 'mistral:7b') =~ /^503/ }, 'for others 503';
     is scalar(grep { ($_->{header}{'x-hybrid-client'} // '') ne '' }

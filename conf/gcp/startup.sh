@@ -15,17 +15,18 @@
 #   hybrid-secrets         NAME=FILE,...: secrets of Secret Manager, latest
 #                          version, and where each belongs in /etc/nginx/hybrid
 #
-# A configuration that nginx refuses changes nothing, and the script fails. A
-# secret that cannot be had leaves the old file, and the script fails in the
-# end. A file whose secret is not named any more is removed. Tailscale, when it
-# is wanted, is not installed here: its repository and its key are yours.
+# All is fetched before hybrid-apply(1) changes anything: a configuration that
+# nginx refuses leaves the old one, a secret that cannot be had leaves its file,
+# one that is not named any more takes its file away. What could not be done is
+# said, and the script fails in the end. Tailscale, when it is wanted, is not
+# installed here: its repository and its key are yours.
 
 set -euo pipefail
 
 etc=/etc/nginx
 module=libnginx-mod-http-hybrid
 examples=/usr/share/doc/$module/examples/gcp
-state=/var/lib/hybrid-gateway
+state=/var/lib/hybrid           # as hybrid-apply has it
 metadata=http://169.254.169.254/computeMetadata/v1
 export DEBIAN_FRONTEND=noninteractive
 
@@ -33,7 +34,6 @@ umask 077
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-action=                         # what nginx needs: reload or restart
 failed=
 
 say() {
@@ -133,46 +133,24 @@ has() {
 apt_install() {
     local apt=(apt-get -q -y --no-install-recommends
         -o DPkg::Lock::Timeout=600 -o APT::Sandbox::User=root
-        -o Dpkg::Options::=--force-confold)
+        -o Dpkg::Options::=--force-confold) try
 
-    "${apt[@]}" --allow-downgrades install "$@" < /dev/null \
-        || { "${apt[@]}" update < /dev/null \
-             && "${apt[@]}" --allow-downgrades install "$@" < /dev/null; } \
-        || die "$* cannot be installed"
+    # what a power cut has left
+    dpkg --configure -a < /dev/null || true
+
+    # at a first boot there are no lists yet, or others are getting them
+    for try in 1 2 3 4 5; do
+        ! "${apt[@]}" --allow-downgrades install "$@" < /dev/null || return 0
+        [ "$try" = 1 ] || sleep 30
+        "${apt[@]}" update < /dev/null || true
+    done
+
+    return 1
 }
 
-# placed FILE WHERE MODE GROUP: true when it was another file or none; the
-# one it replaces is kept until nginx has taken the new one
-placed() {
-    if cmp -s "$1" "$2"; then
-        chgrp "$4" "$2"
-        chmod "$3" "$2"
-        return 1
-    fi
-
-    if [ -e "$2" ]; then
-        mkdir -p "$work/old$(dirname "$2")"
-        cp -p "$2" "$work/old$2"
-    fi
-
-    # errors do not end the script by themselves in what a condition calls
-    (umask 022 && mkdir -p "$(dirname "$2")") && cp "$1" "$2.new" \
-        && chgrp "$4" "$2.new" && chmod "$3" "$2.new" && mv "$2.new" "$2" \
-        || die "$2 cannot be written"
-    echo "$2" >> "$work/placed"
-    say "$2 is new"
-}
-
-back() {
-    local file
-
-    while read -r file; do
-        if [ -e "$work/old$file" ]; then
-            mv "$work/old$file" "$file"
-        else
-            rm -f "$file"
-        fi
-    done < "$work/placed"
+later() {
+    say "$*" >&2
+    failed=1
 }
 
 
@@ -185,49 +163,59 @@ packages() {
         has "$name" || want+=("$name")
     done
 
-    [ "${#want[@]}" = 0 ] || apt_install "${want[@]}"
+    [ "${#want[@]}" = 0 ] || apt_install "${want[@]}" \
+        || die "${want[*]} cannot be installed"
 }
 
+# another package than was meant, or none: what is there goes on
 module() {
     local url sum wanted
 
     url=$(attribute hybrid-package)
+    wanted=$(attribute hybrid-package-sha256)
 
     if [ -z "$url" ]; then
-        has "$module" || die "no attribute hybrid-package"
+        later "no attribute hybrid-package"
         return
     fi
 
     if ! fetched "$url" "$work/$module.deb"; then
-        has "$module" || die "$url cannot be had"
-        say "$url cannot be had, the installed package stays" >&2
-        failed=1
+        later "$url cannot be had"
         return
     fi
 
     sum=$(sha256sum < "$work/$module.deb")
     sum=${sum%% *}
-    wanted=$(attribute hybrid-package-sha256)
-    [ -z "$wanted" ] || [ "$wanted" = "$sum" ] \
-        || die "$url is not the package of hybrid-package-sha256: $sum"
+
+    if [ -n "$wanted" ] && [ "$wanted" != "$sum" ]; then
+        later "$url is not the package of hybrid-package-sha256: $sum"
+        return
+    fi
 
     ! has "$module" || [ "$(cat "$state/package" 2> /dev/null)" != "$sum" ] \
         || return 0
 
-    # a version may need a zone of its own layout: a reload would refuse it
-    apt_install --reinstall "$work/$module.deb"
-    action=restart
-    echo "$sum" > "$state/package"
-    say "installed $(dpkg-query -W "$module")"
+    # a reload never loads another module
+    touch "$state/restart"
+
+    if apt_install --reinstall "$work/$module.deb"; then
+        echo "$sum" > "$state/package"
+        say "installed $(dpkg-query -W "$module")"
+    else
+        later "$url cannot be installed"
+    fi
 }
 
+# revocations outlive a restart, nobody else on this machine gives them back,
+# and it never takes the gateway's memory
 redis() {
     local conf=/etc/redis/redis.conf
 
-    # revocations outlive a restart, and it never takes the gateway's memory
     cat > "$work/redis" <<'END'
 # by the gateway's startup script
-bind 127.0.0.1 -::1
+port 0
+unixsocket /run/redis/redis-server.sock
+unixsocketperm 770
 maxmemory 64mb
 maxmemory-policy noeviction
 appendonly yes
@@ -235,16 +223,23 @@ appendfsync everysec
 save ""
 END
 
-    if placed "$work/redis" /etc/redis/hybrid.conf 640 redis \
+    id -nG www-data | grep -qw redis || {
+        usermod -a -G redis www-data
+        touch "$state/restart"
+    }
+
+    if ! cmp -s "$work/redis" /etc/redis/hybrid.conf \
         || ! grep -q '^include /etc/redis/hybrid.conf' "$conf"
     then
+        install -m 640 -g redis "$work/redis" /etc/redis/hybrid.conf
         grep -q '^include /etc/redis/hybrid.conf' "$conf" \
             || echo 'include /etc/redis/hybrid.conf' >> "$conf"
-        systemctl restart redis-server
+        systemctl restart redis-server || true
     fi
 
-    systemctl -q enable redis-server
-    systemctl start redis-server
+    systemctl -q enable redis-server || true
+    systemctl start redis-server \
+        || later "Redis does not start: the gateway goes on without it"
 }
 
 secrets() {
@@ -253,41 +248,24 @@ secrets() {
     project=$(get -H 'Metadata-Flavor: Google' \
         "$metadata/project/project-id")
     list=$(attribute hybrid-secrets)
-    IFS=, read -ra pairs <<< "$list"
-    : > "$work/files"
-    : > "$work/placed"
+    IFS=, read -ra pairs <<< "${list//[[:space:]]/}"
+    mkdir -p "$work/new/clients.d" "$work/new/secrets"
+    : > "$work/new/files"
 
     for pair in "${pairs[@]}"; do
-        pair=${pair//[[:space:]]/}
         name=${pair%%=*} path=${pair#*=}
 
         [[ $name =~ ^[A-Za-z0-9_-]+$ && \
            $path =~ ^(clients\.d/|secrets/)[A-Za-z0-9_-][A-Za-z0-9_.-]*$ ]] \
             || die "hybrid-secrets: \"$pair\" is not NAME=clients.d/FILE" \
                 "or NAME=secrets/FILE"
+        echo "$path" >> "$work/new/files"
 
-        echo "$etc/hybrid/$path" >> "$work/files"
-
-        if ! secret "$name" "$work/secret"; then
-            say "secret $name cannot be had: $etc/hybrid/$path stays" >&2
-            failed=1
-            continue
+        if ! secret "$name" "$work/new/$path"; then
+            rm -f "$work/new/$path"
+            later "secret $name cannot be had: $etc/hybrid/$path stays"
         fi
-
-        ! placed "$work/secret" "$etc/hybrid/$path" 640 www-data \
-            || action=${action:-reload}
     done
-
-    # who is not named any more has no way in
-    [ ! -f "$state/files" ] || while read -r path; do
-        if ! grep -qxF "$path" "$work/files" && [ -e "$path" ]; then
-            mkdir -p "$work/old$(dirname "$path")"
-            mv "$path" "$work/old$path"
-            echo "$path" >> "$work/placed"
-            action=${action:-reload}
-            say "$path is gone"
-        fi
-    done < "$state/files"
 }
 
 configuration() {
@@ -295,54 +273,40 @@ configuration() {
 
     url=$(attribute hybrid-config)
 
-    if [ -n "$url" ]; then
-        if ! fetched "$url" "$work/nginx.conf"; then
-            say "$url cannot be had: $etc/nginx.conf stays" >&2
-            failed=1
-
-        elif placed "$work/nginx.conf" "$etc/nginx.conf" 644 root; then
-            action=${action:-reload}
-        fi
-    fi
-
-    # with it nginx makes logs that are not there yet
-    (umask 027 && nginx -t -q) || {
-        back
-        die "nginx refuses that: the old configuration stays"
+    [ -z "$url" ] || fetched "$url" "$work/new/nginx.conf" || {
+        rm -f "$work/new/nginx.conf"
+        later "$url cannot be had: $etc/nginx.conf stays"
     }
-
-    cp "$work/files" "$state/files"
 }
 
-service() {
+hardening() {
     local dir=/etc/systemd/system/nginx.service.d
 
-    if placed "$examples/hardening.conf" "$dir/hybrid.conf" 644 root; then
+    ! cmp -s "$examples/hardening.conf" "$dir/hybrid.conf" || return 0
+
+    if [ -f "$examples/hardening.conf" ]; then
+        touch "$state/restart"
+        (umask 022 && install -D -m 644 "$examples/hardening.conf" \
+            "$dir/hybrid.conf")
         systemctl daemon-reload
-        action=restart
     fi
-
-    systemctl -q enable nginx
-
-    if ! systemctl -q is-active nginx; then
-        action=start
-    fi
-
-    [ -z "$action" ] || systemctl "$action" nginx
 }
 
 
 [ "$EUID" = 0 ] || die "not root"
 
 mkdir -p "$state"
-: > "$work/placed"
+exec 9> "$state/startup.lock"
+flock 9                         # a boot, and somebody by hand
 
 packages
 module
+has "$module" || die "without the module there is no gateway"
 redis
 secrets
 configuration
-service
+hardening
+hybrid-apply "$work/new" || failed=1
 
 [ -z "$failed" ] || die "not all of it is up to date"
-say "ready${action:+, nginx: $action}"
+say "ready"

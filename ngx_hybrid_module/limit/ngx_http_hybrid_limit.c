@@ -429,10 +429,11 @@ ngx_http_hybrid_limit_lost(ngx_http_hybrid_ctx_t *ctx)
 static ngx_http_hybrid_loss_e
 ngx_http_hybrid_limit_loss(ngx_http_hybrid_ctx_t *ctx)
 {
-    ngx_uint_t               i, local;
+    ngx_uint_t               i, local, asked;
     ngx_http_hybrid_loss_e   loss;
 
     local = 0;
+    asked = 0;
 
     for (i = 0; i <= ngx_hybrid_meters; i++) {
 
@@ -457,10 +458,14 @@ ngx_http_hybrid_limit_loss(ngx_http_hybrid_ctx_t *ctx)
             return loss;
         }
 
+        asked = 1;
         local |= (loss == ngx_http_hybrid_loss_local);
     }
 
-    return local ? ngx_http_hybrid_loss_local : ngx_http_hybrid_loss_open;
+    /* nothing is open when nothing was asked for */
+
+    return (local || !asked) ? ngx_http_hybrid_loss_local
+                             : ngx_http_hybrid_loss_open;
 }
 
 

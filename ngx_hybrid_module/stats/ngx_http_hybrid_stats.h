@@ -195,7 +195,8 @@ void ngx_http_hybrid_json_shadow(ngx_http_hybrid_view_t *view,
 void ngx_http_hybrid_prom_shadow(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out);
 
-const char *ngx_http_hybrid_view_path_state(ngx_hybrid_path_t *path);
+const char *ngx_http_hybrid_view_path_state(
+    ngx_http_hybrid_backend_t *backend, ngx_hybrid_path_t *path);
 
 /* what is wrong now */
 void ngx_http_hybrid_json_anomalies(ngx_http_hybrid_view_t *view,

@@ -171,7 +171,7 @@ ngx_http_hybrid_top_path(ngx_http_hybrid_backend_t *backend,
 {
     ngx_http_hybrid_out(out, "path\t%V\t%*s\t%s\t%.6f\n", &backend->name,
                         (size_t) path->nname, path->name,
-                        ngx_http_hybrid_view_path_state(path),
+                        ngx_http_hybrid_view_path_state(backend, path),
                         (double) path->latency / 1e6);
 }
 

@@ -21,7 +21,8 @@ static void ngx_http_hybrid_json_backend(ngx_http_hybrid_view_t *view,
 static void ngx_http_hybrid_json_models(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_backend_t *backend, ngx_http_hybrid_out_t *out);
 static void ngx_http_hybrid_json_path(ngx_http_hybrid_view_t *view,
-    ngx_hybrid_path_t *path, ngx_http_hybrid_out_t *out);
+    ngx_http_hybrid_backend_t *backend, ngx_hybrid_path_t *path,
+    ngx_http_hybrid_out_t *out);
 static void ngx_http_hybrid_prom_paths(ngx_http_hybrid_view_t *view,
     ngx_http_hybrid_out_t *out);
 static void ngx_http_hybrid_prom_path_gauge(ngx_http_hybrid_view_t *view,
@@ -122,7 +123,7 @@ ngx_http_hybrid_json_backend(ngx_http_hybrid_view_t *view,
 
     for (i = 0; i < backend->npaths; i++) {
         ngx_http_hybrid_out(out, "%s", i ? "," : "");
-        ngx_http_hybrid_json_path(view, backend->paths[i], out);
+        ngx_http_hybrid_json_path(view, backend, backend->paths[i], out);
     }
 
     ngx_http_hybrid_out(out, "]}");
@@ -183,7 +184,8 @@ ngx_http_hybrid_json_models(ngx_http_hybrid_view_t *view,
 
 static void
 ngx_http_hybrid_json_path(ngx_http_hybrid_view_t *view,
-    ngx_hybrid_path_t *path, ngx_http_hybrid_out_t *out)
+    ngx_http_hybrid_backend_t *backend, ngx_hybrid_path_t *path,
+    ngx_http_hybrid_out_t *out)
 {
     u_char      error[NGX_HYBRID_HEALTH_ERROR];
     size_t      len;
@@ -195,7 +197,7 @@ ngx_http_hybrid_json_path(ngx_http_hybrid_view_t *view,
                         "\"since\":%.3f,\"changes\":%uA,"
                         "\"latency_seconds\":%.6f,\"error\":",
                         (size_t) path->nname, path->name,
-                        ngx_http_hybrid_view_path_state(path),
+                        ngx_http_hybrid_view_path_state(backend, path),
                         (double) since / 1000, path->flaps,
                         (double) path->latency / 1e6);
 
@@ -211,9 +213,16 @@ ngx_http_hybrid_json_path(ngx_http_hybrid_view_t *view,
 
 
 const char *
-ngx_http_hybrid_view_path_state(ngx_hybrid_path_t *path)
+ngx_http_hybrid_view_path_state(ngx_http_hybrid_backend_t *backend,
+    ngx_hybrid_path_t *path)
 {
-    switch (path->lever) {
+    ngx_uint_t  lever;
+
+    /* a backend's lever is that of its paths, unless theirs is stricter */
+
+    lever = ngx_max(backend->health->lever, path->lever);
+
+    switch (lever) {
 
     case ngx_hybrid_lever_drained:
         return "drained";
@@ -405,7 +414,7 @@ ngx_http_hybrid_prom_path_state(ngx_http_hybrid_backend_t *backend,
     ngx_hybrid_path_t *path, u_char *p, u_char *end)
 {
     return ngx_slprintf(p, end, ",state=\"%s\"} 1",
-                        ngx_http_hybrid_view_path_state(path));
+                        ngx_http_hybrid_view_path_state(backend, path));
 }
 
 

@@ -130,7 +130,7 @@ built() {
     fresh "$suite" || return
     mkdir "$system/src" "$system/uplot"
 
-    (cd "$root" && { git ls-files -z 2> /dev/null \
+    (cd "$root" && { git ls-files -coz --exclude-standard 2> /dev/null \
         || find . -path ./build -prune -o -type f -printf '%P\0'; } \
         | tar --null -T - -c) | tar -xC "$system/src" || return
     cp -r "$uplot/dist" "$uplot/LICENSE" "$system/uplot/" || return

@@ -161,6 +161,11 @@ machine() {
     pids+=($!)
 }
 
+ended() {
+    kill -KILL "$1"
+    wait "$1" 2>> "$log" || true
+}
+
 finish() {
     [ "${#pids[@]}" = 0 ] || kill -KILL "${pids[@]}" 2>> "$log" || true
     wait 2>> "$log" || true

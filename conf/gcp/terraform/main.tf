@@ -7,6 +7,7 @@ module "security" {
   labels  = var.labels
   secrets = var.secrets
   bucket  = var.bucket
+  vertex  = var.vertex
 }
 
 module "network" {

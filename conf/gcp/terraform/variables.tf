@@ -266,6 +266,12 @@ variable "egress_ports" {
   }
 }
 
+variable "vertex" {
+  description = "Whether the VM may use Vertex AI (roles/aiplatform.user)"
+  type        = bool
+  default     = true
+}
+
 variable "tailscale" {
   description = "Whether Tailscale's UDP may leave, and NAT is made to suit it"
   type        = bool

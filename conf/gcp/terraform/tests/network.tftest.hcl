@@ -115,6 +115,17 @@ run "one_router" {
   }
 
   assert {
+    condition = (
+      google_compute_firewall.home[0].priority
+      < google_compute_firewall.deny_home[0].priority
+      && google_compute_firewall.deny_home[0].priority < 1000
+      && google_compute_firewall.deny_home[0].destination_ranges
+      == google_compute_firewall.home[0].destination_ranges
+    )
+    error_message = "home has no open port but home_ports"
+  }
+
+  assert {
     condition = (google_compute_external_vpn_gateway.home[0].redundancy_type
     == "SINGLE_IP_INTERNALLY_REDUNDANT")
     error_message = "one address at home"

@@ -7,6 +7,7 @@ variables {
   labels  = {}
   secrets = { openai = "secrets/openai", lightrag = "clients.d/l.conf" }
   bucket  = null
+  vertex  = true
 }
 
 run "secrets" {
@@ -51,6 +52,7 @@ run "bucket" {
 
   variables {
     bucket = "my-bucket"
+    vertex = false
   }
 
   assert {
@@ -60,5 +62,13 @@ run "bucket" {
       == "roles/storage.objectViewer"
     )
     error_message = "that bucket is read"
+  }
+
+  assert {
+    condition = (keys(google_project_iam_member.gateway) == [
+      "roles/logging.logWriter",
+      "roles/monitoring.metricWriter",
+    ])
+    error_message = "without Vertex AI no role there"
   }
 }

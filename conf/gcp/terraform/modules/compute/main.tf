@@ -76,6 +76,9 @@ resource "google_compute_instance" "gateway" {
   }
 
   lifecycle {
+    # a change would replace the VM, with what Redis keeps on its disk
+    ignore_changes = [boot_disk[0].initialize_params]
+
     precondition {
       condition     = startswith(var.zone, "${var.region}-")
       error_message = "The zone is not in the region."

@@ -124,6 +124,26 @@ resource "google_compute_firewall" "tailscale" {
   }
 }
 
+# before "internet", whose ports would reach the router's page at home, too
+resource "google_compute_firewall" "deny_home" {
+  count = var.egress_deny && length(var.home_ranges) > 0 ? 1 : 0
+
+  project            = var.project
+  name               = "${var.name}-deny-home"
+  network            = google_compute_network.gateway.id
+  direction          = "EGRESS"
+  priority           = 900
+  destination_ranges = var.home_ranges
+
+  deny {
+    protocol = "all"
+  }
+
+  log_config {
+    metadata = "EXCLUDE_ALL_METADATA"
+  }
+}
+
 resource "google_compute_firewall" "home" {
   count = length(var.home_ranges) == 0 ? 0 : 1
 
@@ -131,6 +151,7 @@ resource "google_compute_firewall" "home" {
   name                    = "${var.name}-home"
   network                 = google_compute_network.gateway.id
   direction               = "EGRESS"
+  priority                = 800
   destination_ranges      = var.home_ranges
   target_service_accounts = [var.service_account]
 

@@ -1,6 +1,13 @@
 output "subnetwork" {
-  description = "The subnet"
+  description = "The subnet, once a VM in it has its way out"
   value       = google_compute_subnetwork.gateway.id
+
+  # at its first boot it fetches packages
+  depends_on = [
+    google_compute_router_nat.nat,
+    google_compute_firewall.internet,
+    google_compute_firewall.deny_ingress,
+  ]
 }
 
 output "vpn" {

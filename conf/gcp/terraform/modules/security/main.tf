@@ -12,11 +12,10 @@ locals {
     "storage.googleapis.com",
   ]
 
-  roles = [
-    "roles/aiplatform.user",
+  roles = concat(var.vertex ? ["roles/aiplatform.user"] : [], [
     "roles/logging.logWriter",
     "roles/monitoring.metricWriter",
-  ]
+  ])
 }
 
 resource "google_project_service" "api" {

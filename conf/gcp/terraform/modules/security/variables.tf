@@ -13,6 +13,11 @@ variable "name" {
   type        = string
 }
 
+variable "vertex" {
+  description = "Whether the VM may use Vertex AI"
+  type        = bool
+}
+
 variable "labels" {
   description = "Labels of the secrets"
   type        = map(string)
