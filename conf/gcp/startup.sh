@@ -13,7 +13,9 @@
 #   hybrid-config          nginx.conf, gs:// or https://; without it nginx's
 #                          configuration is left alone
 #   hybrid-secrets         NAME=FILE,...: secrets of Secret Manager, latest
-#                          version, and where each belongs in /etc/nginx/hybrid
+#                          version, and where each belongs in
+#                          /etc/nginx/hybrid; without it those files are left
+#                          alone
 #
 # All is fetched before hybrid-apply(1) changes anything: a configuration that
 # nginx refuses leaves the old one, a secret that cannot be had leaves its file,
@@ -251,6 +253,11 @@ secrets() {
     IFS=, read -ra pairs <<< "${list//[[:space:]]/}"
     mkdir -p "$work/new/clients.d" "$work/new/secrets"
     : > "$work/new/files"
+
+    if [ -z "$list" ]; then
+        [ ! -e "$state/files" ] || cp "$state/files" "$work/new/files"
+        return
+    fi
 
     for pair in "${pairs[@]}"; do
         name=${pair%%=*} path=${pair#*=}
