@@ -62,13 +62,7 @@ my $done = qq({"model":"m","response":"x","done":true,"eval_count":3,)
 # the line of the request that was made last
 my $lines = 0;
 
-sub ledger {
-    my @lines;
-    Hybrid::poll { (@lines = split /\n/, $t->log('ledger.json')) > $lines };
-    $lines++;
-    is scalar @lines, $lines, 'one line';
-    return Hybrid::decode($lines[-1]);
-}
+sub ledger { return $t->log_line('ledger.json', ++$lines) }
 
 sub series {
     my ($client, $backend) = @_;

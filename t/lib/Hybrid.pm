@@ -68,6 +68,8 @@ package Hybrid;
 # {pid}: nginx's master; log(NAME): text of a file in the directory (access.log
 #   and error.log at "info" by default); wait_log(NAME, REGEX [, COUNT]) waits
 #   for so many matches and gives the text, undef when they do not come.
+#   log_line(NAME, N) waits for the Nth line of a log in JSON, tests that it is
+#   the last one, and gives it decoded.
 #
 # get PATH, OPTION...; post PATH, CONTENT, OPTION...; request METHOD, PATH,...
 #   as: a token; headers: a hash; content: bytes, a hash (sent as JSON) or a
@@ -665,6 +667,16 @@ sub wait_log {
     };
 
     return undef;
+}
+
+
+sub log_line {
+    my ($t, $name, $n) = @_;
+    my @lines;
+
+    poll { (@lines = split /\n/, $t->log($name)) >= $n };
+    is scalar @lines, $n, 'one line';
+    return decode($lines[-1]);
 }
 
 
